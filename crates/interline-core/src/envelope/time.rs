@@ -1,0 +1,92 @@
+//! Points in time.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::{Error, ErrorKind, Result};
+
+/// A point in time with nanoseconds and the offset in which it was written, as RFC 3339 has it.
+///
+/// ```
+/// use interline_core::Timestamp;
+///
+/// let time: Timestamp = "2018-04-05T17:31:00+02:00".parse()?;
+/// assert_eq!(time.to_string(), "2018-04-05T17:31:00+02:00");
+/// assert_eq!(time, "2018-04-05T15:31:00Z".parse()?);
+/// assert_eq!(time.unix_millis(), 1_522_942_260_000);
+/// # Ok::<(), interline_core::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(OffsetDateTime);
+
+impl Timestamp {
+    /// Now, by this machine's clock.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(OffsetDateTime::now_utc())
+    }
+
+    /// The point `millis` milliseconds after 1970-01-01T00:00:00Z; a point outside the years
+    /// -9999 to 9999 is moved to the nearest one inside.
+    #[must_use]
+    pub fn from_unix_millis(millis: i64) -> Self {
+        let limit = 253_402_300_799_999;
+        let nanos = i128::from(millis.clamp(-377_705_116_800_000, limit)) * 1_000_000;
+        Self(OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH))
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn unix_millis(self) -> i64 {
+        let millis = self.0.unix_timestamp_nanos() / 1_000_000;
+        i64::try_from(millis).unwrap_or(i64::MAX)
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::try_from(self.0 - earlier.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    /// Reads RFC 3339.
+    fn from_str(text: &str) -> Result<Self> {
+        OffsetDateTime::parse(text, &Rfc3339)
+            .map(Self)
+            .map_err(|cause| {
+                let shown: String = text.chars().take(40).collect();
+                Error::new(
+                    ErrorKind::Invalid,
+                    "envelope",
+                    format!("{shown:?} is no point in time"),
+                )
+                .remedy("write it as in 2018-04-05T17:31:00Z (RFC 3339)")
+                .because(cause)
+            })
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Self(time.into())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
