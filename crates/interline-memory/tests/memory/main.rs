@@ -1,0 +1,4 @@
+//! The memory transport through its public handles.
+
+mod basics;
+mod common;
