@@ -16,7 +16,7 @@ use bytestring::ByteString;
 pub use self::attribute::{AttributeValue, Attributes, check_attribute_name, extension};
 pub use self::builder::EnvelopeBuilder;
 pub use self::headers::{HeaderName, Headers, RESERVED_PREFIXES};
-pub(crate) use self::id::hashed;
+pub use self::id::stable_hash;
 pub use self::id::{EventId, MAX_ID};
 pub use self::kind::{Kind, TypeName};
 pub use self::time::Timestamp;
