@@ -76,8 +76,10 @@ impl fmt::Display for FailureKind {
 /// let later = "busy".retry_after(Duration::from_secs(9));
 /// assert_eq!(later.delay(), Some(Duration::from_secs(9)));
 /// ```
+#[derive(Clone)]
 pub struct Failure(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: FailureKind,
     cause: Cow<'static, str>,

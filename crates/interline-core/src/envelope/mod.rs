@@ -266,6 +266,13 @@ impl Envelope {
         &mut self.rest_mut().headers
     }
 
+    /// Replaces the id, before the event is published for the first time.
+    #[must_use]
+    pub fn with_id(mut self, id: EventId) -> Self {
+        self.id = id;
+        self
+    }
+
     /// Replaces the key.
     #[must_use]
     pub fn with_key(mut self, key: Option<Bytes>) -> Self {
