@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use interline_core::{Envelope, EventId, HeaderName, Kind, Timestamp, check_attribute_name};
+use interline_core::{
+    Envelope, EventId, HeaderName, Kind, Timestamp, check_attribute_name, stable_hash,
+};
 use percent_encoding::percent_decode;
 
 use super::names::{
     CONTENT_TYPE, DATASCHEMA, FIELDS, ID, Meaning, PARTITIONKEY, SOURCE, SPECVERSION, SUBJECT,
-    TIME, TYPE, known_extension, meaning,
+    TIME, TYPE, is_own, known_extension, meaning,
 };
 use super::{Origin, Style, is_printable};
 
@@ -71,10 +73,11 @@ impl Decoder {
             key,
             payload,
         };
-        match self.native(&fields, &mut record) {
-            Some(envelope) => envelope,
-            None => self.foreign(&fields, record),
-        }
+        let envelope = match is_structured(&fields) {
+            true => structured(self.style, &mut record),
+            false => self.native(&fields, &mut record),
+        };
+        envelope.unwrap_or_else(|| self.foreign(&fields, record))
     }
 
     fn fields<'h>(&self, headers: impl Iterator<Item = (&'h [u8], &'h [u8])>) -> Fields<'h> {
@@ -243,6 +246,42 @@ impl Decoder {
     }
 }
 
+/// Whether the payload is the whole event. The media type may have parameters and any case.
+fn is_structured(fields: &Fields<'_>) -> bool {
+    const MEDIA: &[u8] = b"application/cloudevents+json";
+    fields.values[CONTENT_TYPE].is_some_and(|value| {
+        let start = value.get(..MEDIA.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(MEDIA))
+            && matches!(value.get(MEDIA.len()), None | Some(b';' | b' ' | b'\t'))
+    })
+}
+
+/// The envelope of a CloudEvent in structured mode; headers that repeat its attributes carry
+/// nothing new.
+fn structured<'h, H>(style: Style, record: &mut Record<'_, H>) -> Option<Envelope>
+where
+    H: Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
+{
+    let document = record.payload.as_ref()?;
+    let mut envelope = interline_json::cloudevents::from_slice(document).ok()?;
+    if let Some(key) = record.key.take() {
+        envelope = envelope.with_key(Some(key));
+    }
+    let believed = record.origin.topic.is_system();
+    if !believed && !envelope.headers().is_empty() {
+        let own = |name: &HeaderName| is_own(name.as_str().as_bytes());
+        envelope.headers_mut().retain(|name| !own(name));
+    }
+    for (name, value) in record.headers.clone() {
+        match meaning(style, name) {
+            Meaning::Free => push(&mut envelope, name, value, record.buffer),
+            Meaning::Own if believed => push(&mut envelope, name, value, record.buffer),
+            _ => {}
+        }
+    }
+    Some(envelope)
+}
+
 /// Decodes once what the NATS and HTTP bindings escape, in a quoted string too.
 fn unescaped(value: &[u8]) -> Option<Cow<'_, str>> {
     let quoted = value
@@ -269,8 +308,13 @@ fn foreign_id(origin: &Origin<'_>) -> EventId {
     let (topic, partition, position) = (origin.topic, origin.partition, origin.position);
     EventId::parse(format!("{topic}/{partition}/{position}")).unwrap_or_else(|_| {
         // The names of return topics may be longer than an id.
-        let place = uuid::Uuid::from_u64_pair(position.0, position.1);
-        EventId::from(place).derived(topic.as_str(), partition)
+        let place = position.to_string();
+        let parts = [
+            topic.as_str().as_bytes(),
+            &partition.to_be_bytes(),
+            place.as_bytes(),
+        ];
+        stable_hash(&parts).into()
     })
 }
 

@@ -1,4 +1,5 @@
-//! CloudEvents binary mode: an envelope as headers beside key and payload, and back.
+//! CloudEvents binary mode: an envelope as headers beside key and payload, and back. Structured
+//! mode (the payload is the whole event) is read too, never written.
 //!
 //! What other clients wrote is never lost and never stops a reading: a record without CloudEvents
 //! attributes, or with broken ones, becomes a foreign envelope with its bytes and headers as they
@@ -9,7 +10,7 @@ mod names;
 
 use std::borrow::Cow;
 
-use interline_core::{Envelope, Position, Topic};
+use interline_core::{Envelope, Position, Topic, is_attribute_char};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use uuid::Uuid;
 
@@ -100,9 +101,9 @@ fn escaped(value: &str, style: Style) -> Cow<'_, str> {
     }
 }
 
-/// CloudEvents strings hold no control characters.
+/// Whether a CloudEvents string may hold the text.
 fn is_printable(text: &str) -> bool {
-    !text.chars().any(char::is_control)
+    text.chars().all(is_attribute_char)
 }
 
 #[cfg(test)]

@@ -134,7 +134,8 @@ pub(super) fn meaning(style: Style, header: &[u8]) -> Meaning<'_> {
     }
 }
 
-fn is_own(header: &[u8]) -> bool {
+/// Whether interline owns the name, in any case.
+pub(super) fn is_own(header: &[u8]) -> bool {
     const PREFIX: &[u8] = b"interline-";
     header
         .get(..PREFIX.len())

@@ -300,6 +300,35 @@ fn a_broken_optional_attribute_stays_a_header() {
 }
 
 #[test]
+fn structured_events_are_read_and_broken_ones_are_kept() {
+    let document: &[u8] = br#"{"specversion":"1.0","id":"1","source":"/s","type":"t",
+        "partitionkey":"in","data":{"a":1}}"#;
+    let headers: [(&[u8], &[u8]); 3] = [
+        (
+            b"Content-Type",
+            b"Application/CloudEvents+JSON; charset=UTF-8",
+        ),
+        (b"x", b"y"),
+        (b"interline-dl-cause", b"forged"),
+    ];
+    let envelope = Wire::new(&headers, Some(b"out"), Some(document)).read();
+    assert!(!envelope.is_foreign());
+    assert_eq!(
+        (envelope.id().to_string().as_str(), envelope.ty()),
+        ("1", "t")
+    );
+    assert_eq!(envelope.key().unwrap(), "out");
+    assert_eq!(envelope.headers().len(), 1);
+    let keyless = Wire::new(&headers, None, Some(document)).read();
+    assert_eq!(keyless.key().unwrap(), "in");
+    for payload in [None, Some(&b"{"[..]), Some(b"[]")] {
+        let broken = Wire::new(&headers, None, payload).read();
+        assert!(broken.is_foreign());
+        assert_eq!(broken.payload().map(|p| &**p), payload);
+    }
+}
+
+#[test]
 fn the_key_of_the_wire_is_the_truth() {
     let mut headers = REQUIRED.to_vec();
     headers.push((b"ce_partitionkey", b"attribute"));
