@@ -92,7 +92,7 @@ impl EventId {
     #[must_use]
     pub fn derived(&self, group: &str, index: u32) -> Self {
         let text = self.to_text();
-        Self(Repr::Uuid(hashed(&[
+        Self(Repr::Uuid(stable_hash(&[
             b"derived",
             text.as_bytes(),
             group.as_bytes(),
@@ -109,14 +109,15 @@ impl EventId {
     pub fn identity(&self, source: &str) -> Uuid {
         match &self.0 {
             Repr::Uuid(uuid) => *uuid,
-            Repr::Text(text) => hashed(&[b"identity", source.as_bytes(), text.as_bytes()]),
+            Repr::Text(text) => stable_hash(&[b"identity", source.as_bytes(), text.as_bytes()]),
         }
     }
 }
 
 /// A UUID of version 8 from SHA-256 over length-prefixed parts, so that no two lists of parts
 /// give the same bytes.
-pub(crate) fn hashed(parts: &[&[u8]]) -> Uuid {
+#[must_use]
+pub fn stable_hash(parts: &[&[u8]]) -> Uuid {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

@@ -16,9 +16,9 @@ use bytestring::ByteString;
 pub use self::attribute::{AttributeValue, Attributes, check_attribute_name, extension};
 pub use self::builder::EnvelopeBuilder;
 pub use self::headers::{HeaderName, Headers, RESERVED_PREFIXES};
-pub(crate) use self::id::hashed;
+pub use self::id::stable_hash;
 pub use self::id::{EventId, MAX_ID};
-pub use self::kind::{Kind, TypeName};
+pub use self::kind::{Kind, TypeName, check_text, is_attribute_char};
 pub use self::time::Timestamp;
 
 use crate::Result;
@@ -264,6 +264,13 @@ impl Envelope {
     /// The headers, to be changed by their owner.
     pub fn headers_mut(&mut self) -> &mut Headers {
         &mut self.rest_mut().headers
+    }
+
+    /// Replaces the id, before the event is published for the first time.
+    #[must_use]
+    pub fn with_id(mut self, id: EventId) -> Self {
+        self.id = id;
+        self
     }
 
     /// Replaces the key.

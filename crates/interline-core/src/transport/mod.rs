@@ -16,6 +16,7 @@ mod publisher;
 mod reader;
 mod receipt;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
@@ -209,9 +210,17 @@ impl<T: Transport> DynTransport for T {
 pub struct AnyTransport(Arc<dyn DynTransport>);
 
 impl AnyTransport {
-    /// Erases `transport`.
+    /// Erases `transport`; one that is erased already is taken as it is.
     pub fn new(transport: impl Transport) -> Self {
-        Self(Arc::new(transport))
+        let mut transport = Some(transport);
+        let erased = (&mut transport as &mut dyn Any).downcast_mut::<Option<Self>>();
+        if let Some(erased) = erased.and_then(Option::take) {
+            return erased;
+        }
+        match transport {
+            Some(transport) => Self(Arc::new(transport)),
+            None => unreachable!("only an erased transport was taken"),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::envelope::hashed;
+use crate::envelope::stable_hash;
 use crate::{BoxFuture, Durability, Envelope, EventId, Receipt, Result, Topic};
 
 /// Sends events to topics.
@@ -94,7 +94,7 @@ impl Purpose {
             Self::DeadLetter(number) => (b"dlq", number),
             Self::Return(number) => (b"ret", number),
         };
-        hashed(&[name, event.as_bytes(), &number.to_be_bytes()])
+        stable_hash(&[name, event.as_bytes(), &number.to_be_bytes()])
     }
 }
 

@@ -1,0 +1,408 @@
+//! The bus: typed publishing over one transport.
+
+use std::any::TypeId;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::future::IntoFuture;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use interline_core::{
+    AnyAdmin, AnyPublisher, AnyTransport, AttributeValue, BoxFuture, ByteString, Capabilities,
+    Codec, Envelope, Error, ErrorKind, Event, EventId, HeaderName, Kind, Outcome, Outgoing,
+    Pattern, Publisher, PublisherOptions, PublisherStats, Receipt, Result, State, Timestamp, Topic,
+    Transport, extension,
+};
+use tokio::sync::OnceCell;
+
+use crate::group::GroupBuilder;
+use crate::replay::Replay;
+
+/// One bus over one transport: publishes typed events and starts groups of handlers.
+///
+/// It is cheap to clone; clones share the connection and the publisher.
+///
+/// ```
+/// # use interline_bus::test_event::Tick;
+/// use interline_bus::Bus;
+/// use interline_memory as transport;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> interline_core::Result<()> {
+/// let bus = Bus::new(transport::connect("memory://").await?).source("/clock");
+/// let outcome = bus.publish(Tick(1)).subject("quartz").await?;
+/// assert!(outcome.is_ok());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+    source: ByteString,
+}
+
+struct Inner {
+    transport: AnyTransport,
+    options: PublisherOptions,
+    publisher: OnceCell<AnyPublisher>,
+    /// What is the same for every event of a Rust type, by source.
+    declared: RwLock<HashMap<(TypeId, ByteString), Declared>>,
+}
+
+#[derive(Clone)]
+struct Declared {
+    kind: Arc<Kind>,
+    topic: Topic,
+}
+
+impl Bus {
+    /// A bus over `transport`, which may be a transport's own type or an [`AnyTransport`].
+    pub fn new(transport: impl Transport) -> Self {
+        Self::with_options(transport, PublisherOptions::default())
+    }
+
+    /// A bus whose publisher works by `options`.
+    pub fn with_options(transport: impl Transport, options: PublisherOptions) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                transport: AnyTransport::new(transport),
+                options,
+                publisher: OnceCell::new(),
+                declared: RwLock::default(),
+            }),
+            source: ByteString::from_static("/"),
+        }
+    }
+
+    /// Sets the `source` of the events published by this handle and its clones: a URI reference
+    /// such as `/shop`.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<ByteString>) -> Self {
+        self.source = source.into();
+        self
+    }
+
+    /// The transport.
+    #[must_use]
+    pub fn transport(&self) -> &AnyTransport {
+        &self.inner.transport
+    }
+
+    /// What the transport can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.inner.transport.capabilities()
+    }
+
+    /// Whether the server answers.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.inner.transport.state()
+    }
+
+    /// The administration of topics and groups.
+    #[must_use]
+    pub fn admin(&self) -> AnyAdmin {
+        self.inner.transport.admin()
+    }
+
+    /// Publishes `event` to the topic of its type when awaited.
+    ///
+    /// # Errors
+    /// The awaited result is the outcome if the event is stored or was stored before; otherwise
+    /// the error, [ambiguous](Error::is_ambiguous) if it may be stored all the same.
+    ///
+    /// # Cancellation
+    /// Dropped before it is first polled nothing is sent; later the event may be.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a published fact is handed over"
+    )]
+    pub fn publish<E: Event>(&self, event: E) -> Publish {
+        Publish {
+            bus: self.clone(),
+            outgoing: self.outgoing(&event, None),
+        }
+    }
+
+    /// Publishes events of one type in one batch; one outcome each, in order.
+    ///
+    /// # Errors
+    /// If an event has no form in its codec, or the handle is closed; nothing was sent.
+    pub async fn publish_all<E: Event>(
+        &self,
+        events: impl IntoIterator<Item = E, IntoIter: Send> + Send,
+    ) -> Result<Vec<Outcome>> {
+        Ok(self.enqueue_all(events).await?.await)
+    }
+
+    /// Hands events of one type over to be sent and returns as soon as there is room; the receipt
+    /// tells later what became of them.
+    ///
+    /// # Errors
+    /// If an event has no form in its codec, or the handle is closed; nothing was sent.
+    pub async fn enqueue_all<E: Event>(
+        &self,
+        events: impl IntoIterator<Item = E, IntoIter: Send> + Send,
+    ) -> Result<Receipt> {
+        let now = Some(Timestamp::now());
+        let batch = events
+            .into_iter()
+            .map(|event| self.outgoing(&event, now))
+            .collect::<Result<Vec<_>>>()?;
+        self.publisher().await?.enqueue(batch).await
+    }
+
+    /// Publishes envelopes as they are; one outcome each, in order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a topic that belongs to interline, or when the handle is closed;
+    /// nothing was sent.
+    pub async fn publish_raw(&self, batch: Vec<(Topic, Envelope)>) -> Result<Vec<Outcome>> {
+        let batch = batch
+            .into_iter()
+            .map(|(topic, envelope)| {
+                if topic.is_system() {
+                    return Err(Error::new(
+                        ErrorKind::Invalid,
+                        "publish",
+                        format!("topic `{topic}` belongs to interline"),
+                    )
+                    .remedy("publish to the topic itself; dead letters are redriven"));
+                }
+                Ok(Outgoing::new(topic, envelope))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(self.publisher().await?.enqueue(batch).await?.await)
+    }
+
+    /// A group of handlers, to be given handlers and started.
+    ///
+    /// The name is checked when the group starts.
+    pub fn group(&self, name: impl AsRef<str>) -> GroupBuilder {
+        GroupBuilder::new(self.clone(), name.as_ref())
+    }
+
+    /// Handlers of which every instance gets every event, starting with the latest.
+    ///
+    /// It is a group of its own for this instance, with a random suffix, that is deleted when its
+    /// workers drain.
+    pub fn broadcast(&self, name: impl AsRef<str>) -> GroupBuilder {
+        GroupBuilder::broadcast(self.clone(), name.as_ref())
+    }
+
+    /// Reads the topics that fit `pattern` again, beside any live group.
+    pub fn replay(&self, pattern: Pattern) -> Replay {
+        Replay::new(self.clone(), pattern)
+    }
+
+    /// Counts of the publisher; zeros before the first publish.
+    #[must_use]
+    pub fn stats(&self) -> PublisherStats {
+        let publisher = self.inner.publisher.get();
+        publisher.map(Publisher::stats).unwrap_or_default()
+    }
+
+    /// Waits until everything published has an outcome; at the deadline the ids of what has none.
+    ///
+    /// # Errors
+    /// When the transport has failed for good.
+    pub async fn flush(&self, deadline: Duration) -> Result<Vec<EventId>> {
+        match self.inner.publisher.get() {
+            Some(publisher) => publisher.flush(deadline).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Flushes, then closes the transport with every handle made from it.
+    ///
+    /// # Errors
+    /// When something could not be sent before the deadline, or the transport could not close.
+    pub async fn close(&self, deadline: Duration) -> Result<()> {
+        let left = self.flush(deadline).await?;
+        self.inner.transport.close(deadline).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Timeout,
+            "close",
+            format!(
+                "{} events have no outcome, the first is {}",
+                left.len(),
+                left[0]
+            ),
+        )
+        .remedy("publish them again with the same ids, or allow more time")
+        .ambiguous())
+    }
+
+    pub(crate) async fn publisher(&self) -> Result<&AnyPublisher> {
+        let inner = &self.inner;
+        inner
+            .publisher
+            .get_or_try_init(|| inner.transport.publisher(inner.options.clone()))
+            .await
+    }
+
+    fn outgoing<E: Event>(&self, event: &E, now: Option<Timestamp>) -> Result<Outgoing> {
+        let Declared { kind, topic } = self.declared::<E>()?;
+        let payload = encoded(event)?;
+        let time = Some(now.unwrap_or_else(Timestamp::now));
+        let envelope = Envelope::from_parts(EventId::new(), kind, time, event.key(), Some(payload));
+        Ok(Outgoing::new(topic, envelope))
+    }
+
+    fn declared<E: Event>(&self) -> Result<Declared> {
+        let known = self.inner.declared.read();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        let key = (TypeId::of::<E>(), self.source.clone());
+        if let Some(declared) = known.get(&key) {
+            return Ok(declared.clone());
+        }
+        drop(known);
+        let mut kind = Kind::new(self.source.clone(), ByteString::from_static(E::TYPE))?
+            .content_type(ByteString::from_static(E::Codec::default().content_type()));
+        if let Some(schema) = E::SCHEMA {
+            kind = kind.schema(ByteString::from_static(schema));
+        }
+        let declared = Declared {
+            kind: Arc::new(kind),
+            topic: Topic::new(E::TOPIC)?,
+        };
+        let known = self.inner.declared.write();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        Ok(known.entry(key).or_insert(declared).clone())
+    }
+}
+
+/// Encodes into a shared buffer, so that small events do not cost an allocation each.
+fn encoded<E: Event>(event: &E) -> Result<Bytes> {
+    const ARENA: usize = 64 << 10;
+    thread_local! {
+        static BUFFER: RefCell<BytesMut> = RefCell::default();
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.capacity() < ARENA / 16 {
+            buffer.reserve(ARENA);
+        }
+        match E::Codec::default().encode(event, buffer) {
+            Ok(()) => Ok(buffer.split().freeze()),
+            Err(error) => {
+                buffer.clear();
+                Err(error)
+            }
+        }
+    })
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("transport", &self.inner.transport)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An event about to be published; it is sent when awaited.
+#[derive(Debug)]
+#[must_use = "nothing is published before it is awaited"]
+pub struct Publish {
+    bus: Bus,
+    outgoing: Result<Outgoing>,
+}
+
+impl Publish {
+    fn change(mut self, change: impl FnOnce(Outgoing) -> Result<Outgoing>) -> Self {
+        self.outgoing = self.outgoing.and_then(change);
+        self
+    }
+
+    fn set(self, set: impl FnOnce(&mut Envelope) -> Result<()>) -> Self {
+        self.change(|mut outgoing| {
+            set(&mut outgoing.envelope)?;
+            Ok(outgoing)
+        })
+    }
+
+    /// Sets the id; publishing again under the same id is recognised where the transport can.
+    pub fn id(self, id: EventId) -> Self {
+        self.change(|mut outgoing| {
+            outgoing.envelope = outgoing.envelope.with_id(id);
+            Ok(outgoing)
+        })
+    }
+
+    /// Publishes to another topic than that of the type.
+    pub fn topic(self, topic: Topic) -> Self {
+        self.change(|mut outgoing| {
+            outgoing.topic = topic;
+            Ok(outgoing)
+        })
+    }
+
+    /// Replaces the key that the event gives.
+    pub fn key(self, key: impl Into<Bytes>) -> Self {
+        self.change(|mut outgoing| {
+            outgoing.envelope = outgoing.envelope.with_key(Some(key.into()));
+            Ok(outgoing)
+        })
+    }
+
+    /// Sets what the event is about.
+    pub fn subject(self, subject: impl Into<ByteString>) -> Self {
+        self.set(|envelope| {
+            envelope.set_subject(subject);
+            Ok(())
+        })
+    }
+
+    /// Sets an extension attribute.
+    pub fn attribute(self, name: impl Into<ByteString>, value: impl Into<AttributeValue>) -> Self {
+        self.set(|envelope| envelope.set_attribute(name, value))
+    }
+
+    /// Sets the tenant.
+    pub fn tenant(self, tenant: impl Into<ByteString>) -> Self {
+        self.attribute(extension::TENANT_ID, tenant.into())
+    }
+
+    /// Adds a header.
+    pub fn header(self, name: impl Into<ByteString>, value: impl Into<Bytes>) -> Self {
+        self.set(|envelope| {
+            let name = HeaderName::new(name)?;
+            envelope.headers_mut().push(name, value);
+            Ok(())
+        })
+    }
+
+    /// Sets causation and correlation from the event that led to this one.
+    pub fn caused_by(self, parent: &Envelope) -> Self {
+        self.change(|mut outgoing| {
+            outgoing.envelope = outgoing.envelope.caused_by(parent);
+            Ok(outgoing)
+        })
+    }
+
+    /// Hands the event over to be sent; the receipt tells later what became of it.
+    ///
+    /// # Errors
+    /// The first mistake made while building, or when the handle is closed; nothing was sent.
+    pub async fn enqueue(self) -> Result<Receipt> {
+        let outgoing = self.outgoing?;
+        self.bus.publisher().await?.enqueue(vec![outgoing]).await
+    }
+}
+
+impl IntoFuture for Publish {
+    type Output = Result<Outcome>;
+    type IntoFuture = BoxFuture<'static, Result<Outcome>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let outcome = self.enqueue().await?.await.pop();
+            outcome.map_or_else(|| Err(Error::closed("publish")), Outcome::into_result)
+        })
+    }
+}

@@ -1,0 +1,300 @@
+//! Signals of the feed, and admitting records to lanes.
+
+use std::hash::BuildHasher;
+use std::task::Poll;
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use interline_core::{Batch, Checkpoint, Recorded, Signal, Timestamp};
+use interline_reliability::{Failure, FailureKind, Returned, Unhandled};
+use tokio::time::Instant;
+
+use super::part::{Admission, Mode, Part};
+use super::settlement::Step;
+use super::{Engine, Entry, EntryId, EntryState};
+use crate::Delivery;
+use crate::handler::{Finished, Handled};
+
+impl Engine {
+    pub(super) fn on_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Assigned(checkpoints) => {
+                checkpoints.into_iter().for_each(|c| self.on_assigned(c));
+            }
+            Signal::Batch(batch) => self.on_batch(batch),
+            Signal::Revoking {
+                partitions,
+                deadline,
+            } => {
+                let until = Instant::now() + deadline;
+                for partition in &partitions {
+                    if let Some(at) = self.by_partition.get(partition).copied() {
+                        self.start_leaving(at, until);
+                    }
+                }
+            }
+            Signal::Lost { partitions } => {
+                for partition in &partitions {
+                    if let Some(at) = self.by_partition.get(partition).copied() {
+                        self.lose(at);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_assigned(&mut self, checkpoint: Checkpoint) {
+        let partition = checkpoint.partition.clone();
+        if let Some(at) = self.by_partition.get(&partition).copied() {
+            self.lose(at);
+        }
+        tracing::debug!(%partition, fence = checkpoint.fence, "assigned");
+        let topic = Self::published_to(&partition);
+        let mut part = Part::new(checkpoint, topic, &self.config);
+        if let Some(drain) = &self.drain {
+            part.mode = Mode::Leaving(drain.until());
+        } else if self.paused {
+            part.regulate(&self.config, &self.control, true);
+        }
+        let at = self.parts.insert(part);
+        self.by_partition.insert(partition, at);
+    }
+
+    fn on_batch(&mut self, batch: Batch) {
+        let Some(at) = self.by_partition.get(&batch.partition).copied() else {
+            return;
+        };
+        let part = &mut self.parts[at];
+        if part.fence != batch.fence || part.is_leaving() {
+            return;
+        }
+        self.status.delivered(batch.records.len());
+        let mut records = batch.records.into_iter();
+        if part.backlog.is_empty() {
+            for record in records.by_ref() {
+                if let Some(record) = self.offer(at, record) {
+                    self.parts[at].backlog.push_back(record);
+                    break;
+                }
+            }
+        }
+        let part = &mut self.parts[at];
+        part.backlog.extend(records);
+        part.regulate(&self.config, &self.control, self.paused);
+    }
+
+    /// Moves on backlogs that may have room now.
+    pub(super) fn refill_parts(&mut self) -> bool {
+        let mut any = false;
+        while let Some(at) = self.refill.pop() {
+            any |= self.refill_part(at);
+        }
+        any
+    }
+
+    fn refill_part(&mut self, at: usize) -> bool {
+        let mut any = false;
+        loop {
+            let Some(part) = self.parts.get_mut(at) else {
+                return any;
+            };
+            let Some(record) = part.backlog.pop_front() else {
+                break;
+            };
+            if let Some(record) = self.offer(at, record) {
+                self.parts[at].backlog.push_front(record);
+                break;
+            }
+            any = true;
+        }
+        let paused = self.paused;
+        self.parts[at].regulate(&self.config, &self.control, paused);
+        any
+    }
+
+    /// Admits a record unless it has to wait, in which case it is given back.
+    fn offer(&mut self, at: usize, record: Recorded) -> Option<Recorded> {
+        let part = &mut self.parts[at];
+        if part.was_done(record.position) {
+            let seq = part.window.push(record.position, 0);
+            part.window.settle(seq);
+            part.changed();
+            return None;
+        }
+        if self.paused {
+            return Some(record);
+        }
+        match part.admission(record.position, &self.config) {
+            Admission::Wait => Some(record),
+            Admission::Open => {
+                self.admit(at, record);
+                None
+            }
+            Admission::Bury => {
+                let id = self.insert(at, record, 0, None, Returned::default());
+                let cause = "the process died each time while this event was running alone";
+                self.perform(id, Step::Bury(Failure::new(FailureKind::Suspect, cause)));
+                None
+            }
+        }
+    }
+
+    fn admit(&mut self, at: usize, record: Recorded) {
+        let route = self
+            .routes
+            .find(&self.config.router, record.envelope.kind());
+        let Some(route) = route else {
+            return self.admit_unhandled(at, record);
+        };
+        let part = &mut self.parts[at];
+        let mut marks = Returned::read(&part.partition.topic, &record);
+        if let Some(made) = part.tried.get(&record.position) {
+            marks.attempts = marks.attempts.max(*made);
+        }
+        let key = record.envelope.key();
+        let lane = key.map(|key| FixedState::default().hash_one(&**key));
+        let occupied = lane.filter(|lane| part.lanes.contains_key(lane));
+        if occupied.is_none() && marks == Returned::default() && self.may_run_at_once(at, route) {
+            return self.run_at_once(at, record, route, lane);
+        }
+        let id = self.insert(at, record, route, lane, marks);
+        if occupied.is_none() {
+            self.begin(id, marks.due.map(until_due).unwrap_or_default());
+        }
+    }
+
+    fn admit_unhandled(&mut self, at: usize, record: Recorded) {
+        match self.config.policy.unhandled {
+            Unhandled::Ack => {
+                self.status.count(|counts| counts.unhandled += 1);
+                self.pass(at, &record);
+            }
+            Unhandled::DeadLetter => {
+                let cause = format!("no handler takes the type {}", record.envelope.ty());
+                let id = self.insert(at, record, 0, None, Returned::default());
+                self.perform(id, Step::Bury(Failure::new(FailureKind::Unhandled, cause)));
+            }
+        }
+    }
+
+    /// Settles a record that never became an entry.
+    fn pass(&mut self, at: usize, record: &Recorded) {
+        let part = &mut self.parts[at];
+        if part.window.len() == 0 {
+            part.window.pass(record.position);
+        } else {
+            let seq = part.window.push(record.position, record.envelope.size());
+            part.window.settle(seq);
+        }
+        self.settled_one(at);
+    }
+
+    /// Whether a record with a free lane can start in place, before anything else that waits.
+    fn may_run_at_once(&self, at: usize, route: usize) -> bool {
+        let taken = &self.config.router.routes()[route];
+        let part = &self.parts[at];
+        self.ready.is_empty()
+            && self.config.policy.inbox.is_none()
+            && taken.batch.is_none()
+            && self.runs.len() < self.config.lanes
+            && taken
+                .limit
+                .is_none_or(|limit| self.runs.of_route(route) < limit)
+            && (part.window.len() == 0
+                || part.window.ranges() + part.running < self.config.capabilities.max_ranges / 2)
+    }
+
+    /// The fast way: a handler that is ready at once leaves no entry and no lane behind.
+    fn run_at_once(&mut self, at: usize, record: Recorded, route: usize, lane: Option<u64>) {
+        let make = &self.config.router.routes()[route].slot;
+        let cell = self.runs.take(route, make);
+        let part = &self.parts[at];
+        let delivery = Delivery {
+            record: &record,
+            partition: &part.partition,
+            topic: &part.topic,
+            group: &self.config.group,
+            attempt: 1,
+        };
+        let finished = match self.runs.slot(cell).start(&[delivery]) {
+            Ok(()) => match self.runs.poll(cell) {
+                Poll::Ready(finished) => Some(single(finished)),
+                Poll::Pending => None,
+            },
+            Err(failure) => Some(Err(failure)),
+        };
+        match finished {
+            Some(Ok(())) => {
+                self.runs.free(cell, &mut Vec::new());
+                self.status.handled(1);
+                self.pass(at, &record);
+            }
+            Some(Err(failure)) => {
+                self.runs.free(cell, &mut Vec::new());
+                let id = self.insert(at, record, route, lane, Returned::default());
+                self.finish(id, Err(failure));
+            }
+            None => {
+                let id = self.insert(at, record, route, lane, Returned::default());
+                self.entries[id.at].state = EntryState::Running;
+                self.parts[at].running += 1;
+                self.runs.occupy(cell, &[id], self.deadline());
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.policy.timeouts.handler
+    }
+
+    /// Makes an entry at the end of its lane.
+    fn insert(
+        &mut self,
+        at: usize,
+        record: Recorded,
+        route: usize,
+        lane: Option<u64>,
+        marks: Returned,
+    ) -> EntryId {
+        self.serial += 1;
+        let part = &mut self.parts[at];
+        let seq = part.window.push(record.position, record.envelope.size());
+        let id = EntryId {
+            at: self.entries.vacant_key(),
+            serial: self.serial,
+        };
+        if let Some(lane) = lane
+            && let Some(tail) = part.lanes.insert(lane, id)
+            && let Some(tail) = self.entries.get_mut(tail.at)
+        {
+            tail.next = Some(id);
+        }
+        self.entries.insert(Entry {
+            serial: self.serial,
+            part: at,
+            seq,
+            record,
+            route,
+            lane,
+            next: None,
+            attempts: marks.attempts,
+            first_failure: marks.first_failure,
+            state: EntryState::Waiting,
+        });
+        id
+    }
+}
+
+/// How long until a point in time by this machine's clock.
+pub(super) fn until_due(due: i64) -> Duration {
+    let left = due.saturating_sub(Timestamp::now().unix_millis());
+    Duration::from_millis(u64::try_from(left).unwrap_or(0))
+}
+
+/// The outcome of a call about one delivery.
+pub(super) fn single(finished: Finished) -> Handled {
+    match finished {
+        Finished::One(handled) => handled,
+        Finished::Each(mut each) => each.pop().unwrap_or(Ok(())),
+    }
+}

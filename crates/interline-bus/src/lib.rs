@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod bus;
+mod delivery;
+mod engine;
+mod group;
+mod handler;
+mod raw;
+mod replay;
+mod router;
+mod workers;
+
+pub use crate::bus::{Bus, Publish};
+pub use crate::delivery::Delivery;
+pub use crate::engine::{DrainReport, GroupStats, Unfinished};
+pub use crate::group::GroupBuilder;
+pub use crate::handler::{
+    BatchHandler, BatchOptions, Context, Extract, Handled, Handler, Item, Outcomes, RawHandler,
+    Setup, Shared, State,
+};
+pub use crate::raw::{Deliveries, RawDelivery};
+pub use crate::replay::{Record, Records, Replay};
+pub use crate::workers::Workers;
