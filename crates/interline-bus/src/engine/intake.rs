@@ -73,13 +73,13 @@ impl Engine {
         if part.backlog.is_empty() {
             for record in records.by_ref() {
                 if let Some(record) = self.offer(at, record) {
-                    self.parts[at].backlog.push_back(record);
+                    self.parts[at].wait(std::iter::once(record));
                     break;
                 }
             }
         }
         let part = &mut self.parts[at];
-        part.backlog.extend(records);
+        part.wait(records);
         part.regulate(&self.config, &self.control, self.paused);
     }
 
@@ -87,9 +87,21 @@ impl Engine {
     pub(super) fn refill_parts(&mut self) -> bool {
         let mut any = false;
         while let Some(at) = self.refill.pop() {
-            any |= self.refill_part(at);
+            if let Some(part) = self.parts.get_mut(at) {
+                part.refill = false;
+                any |= self.refill_part(at);
+            }
         }
         any
+    }
+
+    /// Looks at the backlog of a partition later in this turn.
+    pub(super) fn refill_later(&mut self, at: usize) {
+        let part = &mut self.parts[at];
+        if part.is_backed_up() && !part.refill {
+            part.refill = true;
+            self.refill.push(at);
+        }
     }
 
     fn refill_part(&mut self, at: usize) -> bool {
@@ -131,7 +143,10 @@ impl Engine {
                 None
             }
             Admission::Bury => {
-                let id = self.insert(at, record, 0, None, Returned::default());
+                let route = self
+                    .routes
+                    .find(&self.config.router, record.envelope.kind());
+                let id = self.insert(at, record, route, None, Returned::default());
                 let cause = "the process died each time while this event was running alone";
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Suspect, cause)));
                 None
@@ -157,7 +172,7 @@ impl Engine {
         if occupied.is_none() && marks == Returned::default() && self.may_run_at_once(at, route) {
             return self.run_at_once(at, record, route, lane);
         }
-        let id = self.insert(at, record, route, lane, marks);
+        let id = self.insert(at, record, Some(route), lane, marks);
         if occupied.is_none() {
             self.begin(id, marks.due.map(until_due).unwrap_or_default());
         }
@@ -171,7 +186,7 @@ impl Engine {
             }
             Unhandled::DeadLetter => {
                 let cause = format!("no handler takes the type {}", record.envelope.ty());
-                let id = self.insert(at, record, 0, None, Returned::default());
+                let id = self.insert(at, record, None, None, Returned::default());
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Unhandled, cause)));
             }
         }
@@ -231,11 +246,11 @@ impl Engine {
             }
             Some(Err(failure)) => {
                 self.runs.free(cell, &mut Vec::new());
-                let id = self.insert(at, record, route, lane, Returned::default());
+                let id = self.insert(at, record, Some(route), lane, Returned::default());
                 self.finish(id, Err(failure));
             }
             None => {
-                let id = self.insert(at, record, route, lane, Returned::default());
+                let id = self.insert(at, record, Some(route), lane, Returned::default());
                 self.entries[id.at].state = EntryState::Running;
                 self.parts[at].running += 1;
                 self.runs.occupy(cell, &[id], self.deadline());
@@ -252,7 +267,7 @@ impl Engine {
         &mut self,
         at: usize,
         record: Recorded,
-        route: usize,
+        route: Option<usize>,
         lane: Option<u64>,
         marks: Returned,
     ) -> EntryId {
@@ -279,6 +294,7 @@ impl Engine {
             next: None,
             attempts: marks.attempts,
             first_failure: marks.first_failure,
+            claimed: false,
             state: EntryState::Waiting,
         });
         id
