@@ -6,7 +6,9 @@
 )]
 
 mod exec;
+mod it;
 mod services;
+mod tidy;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +17,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask VERB
 
+  it [TRANSPORT..] [--install]       all tests and examples that need a server; a table at the end
+  it --planted                       prove that the suite finds each bug planted for it
+  tidy                               size, arrows, dependencies, documents, forbidden words
   services up [kafka] [--install]    start real servers and leave them running
   services status | env | down       look at them, print their environment, stop them
   services kill|start|restart kafka  break one on purpose (SIGKILL) and bring it back
@@ -44,7 +49,9 @@ fn main() -> ExitCode {
 
 fn run(verb: &str, args: Vec<String>) -> Result<()> {
     match verb {
+        "it" => it::run(args),
         "services" => services::run(args),
+        "tidy" => tidy::run(),
         _ => Err(format!("unknown verb\n\n{USAGE}").into()),
     }
 }

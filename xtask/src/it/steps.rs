@@ -1,0 +1,65 @@
+//! What `cargo xtask it` runs, as data. Add a row here and nowhere else.
+
+/// The transports, in the order in which they are run and shown.
+pub(super) const TRANSPORTS: &[&str] = &["memory", "kafka"];
+
+/// One thing to run.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    /// The transport under test: it decides which server is up and which transport must have run a scenario.
+    pub(super) transport: &'static str,
+    pub(super) what: What,
+}
+
+/// How it is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// `cargo test` with these arguments; prints a line per scenario, which are counted instead of its tests.
+    Suite(&'static [&'static str]),
+    /// `cargo test` with these arguments; its tests are counted.
+    Tests(&'static [&'static str]),
+    /// The application in examples/NAME, with the step's transport.
+    Example,
+}
+
+/// Test targets that need a server have `required-features = ["it"]`, so that plain `cargo test` leaves them out.
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        name: "conformance",
+        transport: "memory",
+        what: What::Suite(&["-p", "interline-memory", "--test", "conformance"]),
+    },
+    Step {
+        name: "conformance",
+        transport: "kafka",
+        what: What::Suite(&[
+            "-p",
+            "interline-kafka",
+            "--features",
+            "it",
+            "--test",
+            "conformance",
+        ]),
+    },
+    Step {
+        name: "transport",
+        transport: "kafka",
+        what: What::Tests(&["-p", "interline-kafka", "--features", "it"]),
+    },
+    Step {
+        name: "command line",
+        transport: "kafka",
+        what: What::Tests(&["-p", "interline-cli", "--features", "it", "--tests"]),
+    },
+    Step {
+        name: "swap",
+        transport: "memory",
+        what: What::Example,
+    },
+    Step {
+        name: "swap",
+        transport: "kafka",
+        what: What::Example,
+    },
+];
