@@ -8,7 +8,7 @@ mod steps;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use report::{Outcome, Report};
+use report::Report;
 use steps::{STEPS, Step, TRANSPORTS, What};
 
 use crate::exec::{self, Ended, Stream};
@@ -48,7 +48,7 @@ pub(crate) fn run_all(wanted: &[&str], install: bool) -> Result<Report> {
     let env = servers.as_ref().map_or(&[][..], Servers::env);
     let mut report = Report::default();
     for step in STEPS.iter().filter(|s| wanted.contains(&s.transport)) {
-        run_step(step, env, &mut report);
+        report.add(run_step(step, env));
     }
     for transport in wanted {
         report.require_scenarios(transport);
@@ -70,43 +70,55 @@ pub(crate) fn servers_for(wanted: &[&str], install: bool) -> Result<Option<Serve
     Servers::kafka(install).map(Some)
 }
 
-fn run_step(step: &Step, env: &[(String, String)], report: &mut Report) {
+fn run_step(step: &Step, env: &[(String, String)]) -> Report {
     let name = format!("{} on {}", step.name, step.transport);
     let started = Instant::now();
     println!("\n{name}");
-    let mut own = Report::default();
-    let ended = command(step, env).and_then(|command| follow(command, env, &mut own));
-    let scenarios_only = matches!(step.what, What::Suite(_));
-    match ended {
-        Ok(log) if !log.is_empty() => {
+    let mut report = Report::default();
+    match command(step, env).and_then(|command| follow(command, env, &mut report)) {
+        Ok(None) => {}
+        Ok(Some(log)) => {
             println!("{}", exec::tail(&log, 200));
-            own.fail(format!("{name} failed"));
+            report.fail(format!("{name}: see its output above"));
         }
-        Ok(_) => {}
-        Err(e) => own.fail(format!("{name}: {e}")),
+        Err(e) => report.fail(format!("{name}: {e}")),
     }
+    if let What::Suite(_) = step.what {
+        report = report.scenarios_only();
+    }
+    let state = if report.is_good() { "ok" } else { "FAILED" };
     println!(
-        "{name}: {} in {} s",
-        own.summary(),
+        "{name}: {state}, {} in {} s",
+        report.summary(),
         started.elapsed().as_secs()
     );
-    report.add(own, scenarios_only);
+    report
 }
 
 fn command(step: &Step, env: &[(String, String)]) -> Result<Command> {
     match step.what {
-        What::Suite(args) | What::Tests(args) => {
-            let mut command = exec::cargo();
-            // Not captured, so that a scenario's line comes when it ends.
-            command.arg("test").args(args).args(["--", "--nocapture"]);
-            Ok(command)
-        }
+        What::Suite(args) | What::Tests(args) => Ok(test(args, &[])),
         What::Example => examples::command(step.name, step.transport, env),
     }
 }
 
-/// Runs `command` and takes its lines into `report`. Returns what it printed if it failed, else nothing.
-fn follow(mut command: Command, env: &[(String, String)], report: &mut Report) -> Result<String> {
+/// `cargo test` with its output not captured, so that a scenario's line comes when the scenario ends.
+fn test(args: &str, more: &[&str]) -> Command {
+    let mut command = exec::cargo();
+    command
+        .arg("test")
+        .args(args.split_whitespace())
+        .args(more)
+        .args(["--", "--nocapture"]);
+    command
+}
+
+/// Runs `command` and takes its lines into `report`. Returns what it printed if it failed.
+fn follow(
+    mut command: Command,
+    env: &[(String, String)],
+    report: &mut Report,
+) -> Result<Option<String>> {
     command
         .current_dir(root())
         .envs(env.iter().map(|(k, v)| (k, v)));
@@ -122,15 +134,10 @@ fn follow(mut command: Command, env: &[(String, String)], report: &mut Report) -
         log.push('\n');
     })?;
     if ended.success() {
-        return Ok(String::new());
+        return Ok(None);
     }
     if let Ended::TimeLimit(_) = ended {
         report.fail(format!("`{}` {ended}", exec::line(&command)));
     }
-    Ok(log)
-}
-
-/// The scenarios of `report` that failed, each once.
-fn failed(report: &Report) -> Vec<String> {
-    report.with(Outcome::Failed)
+    Ok(Some(log))
 }

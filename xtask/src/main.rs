@@ -5,6 +5,8 @@
     reason = "a command line tool"
 )]
 
+mod bench;
+mod ci;
 mod exec;
 mod it;
 mod services;
@@ -19,6 +21,9 @@ cargo xtask VERB
 
   it [TRANSPORT..] [--install]       all tests and examples that need a server; a table at the end
   it --planted                       prove that the suite finds each bug planted for it
+  ci [--install]                     everything that must hold before a change is taken
+  bench [TRANSPORT..] [--quick] [--json FILE]
+                                     our paths beside the raw clients
   tidy                               size, arrows, dependencies, documents, forbidden words
   services up [kafka] [--install]    start real servers and leave them running
   services status | env | down       look at them, print their environment, stop them
@@ -39,7 +44,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     match run(&verb, args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("xtask {verb}: {e}");
             ExitCode::FAILURE
@@ -47,13 +52,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: &str, args: Vec<String>) -> Result<()> {
+fn run(verb: &str, args: Vec<String>) -> Result<ExitCode> {
     match verb {
+        "ci" => return ci::run(args),
+        "bench" => bench::run(args),
         "it" => it::run(args),
         "services" => services::run(args),
         "tidy" => tidy::run(),
         _ => Err(format!("unknown verb\n\n{USAGE}").into()),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The workspace root, found from this crate's own place in it.

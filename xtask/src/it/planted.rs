@@ -4,11 +4,9 @@
 //! testkit's example `planted --list` prints a line `NAME [TRANSPORT [SCENARIO]]` for each: the transport to try it on
 //! (memory unless said) and the scenario that must find it (any, unless said).
 
-use std::fmt::Write;
-
-use super::report::Report;
+use super::report::{Outcome, Report};
 use super::steps::{STEPS, What};
-use super::{failed, follow, servers_for};
+use super::{follow, servers_for, test};
 use crate::services::Servers;
 use crate::{Result, exec};
 
@@ -33,22 +31,9 @@ impl Bug {
 
 /// Tries every bug of the `wanted` transports.
 pub(super) fn run(wanted: &[&str], install: bool) -> Result<()> {
-    let mut list = exec::cargo();
-    list.args([
-        "run",
-        "--quiet",
-        "-p",
-        "interline-testkit",
-        "--features",
-        "planted",
-        "--example",
-        "planted",
-    ]);
-    let listed = exec::output(list.args(["--", "--list"]))?;
-    let bugs: Vec<_> = listed
-        .lines()
-        .filter_map(Bug::parse)
-        .filter(|b| wanted.contains(&&*b.transport))
+    let bugs: Vec<_> = listed()?
+        .into_iter()
+        .filter(|b| wanted.contains(&b.transport.as_str()))
         .collect();
     let used: Vec<_> = wanted
         .iter()
@@ -61,38 +46,59 @@ pub(super) fn run(wanted: &[&str], install: bool) -> Result<()> {
     let servers = servers_for(&used, install)?;
     let env = servers.as_ref().map_or(&[][..], Servers::env);
     for transport in &used {
-        control(transport, env)?;
+        without_bug(transport, env)?;
     }
-    let mut table = format!("\n{:<36} {:<10} caught by\n", "planted bug", "transport");
-    let mut missed = Vec::new();
-    for bug in &bugs {
-        let caught = caught_by(bug, env)?;
-        let by = if caught.is_empty() {
+    let caught = bugs
+        .iter()
+        .map(|bug| caught_by(bug, env))
+        .collect::<Result<Vec<_>>>()?;
+    println!("\n{:<36} {:<10} caught by", "planted bug", "transport");
+    for (bug, by) in bugs.iter().zip(&caught) {
+        let by = if by.is_empty() {
             "NOTHING".to_owned()
         } else {
-            caught.join(", ")
+            by.join(", ")
         };
-        let _ = writeln!(table, "{:<36} {:<10} {by}", bug.name, bug.transport);
-        if caught.is_empty() {
-            missed.push(bug.name.as_str());
-        }
+        println!("{:<36} {:<10} {by}", bug.name, bug.transport);
     }
+    let missed = caught.iter().filter(|by| by.is_empty()).count();
     println!(
-        "{table}\n{} of {} planted bugs caught",
-        bugs.len() - missed.len(),
+        "\n{} of {} planted bugs caught",
+        bugs.len() - missed,
         bugs.len()
     );
-    if missed.is_empty() {
+    if missed == 0 {
         Ok(())
     } else {
-        Err(format!("not caught: {}", missed.join(", ")).into())
+        Err(format!("{missed} planted bugs are not caught").into())
     }
 }
 
+fn listed() -> Result<Vec<Bug>> {
+    let mut list = exec::cargo();
+    list.args([
+        "run",
+        "--quiet",
+        "-p",
+        "interline-testkit",
+        "--features",
+        "planted",
+    ]);
+    list.args(["--example", "planted", "--", "--list"]);
+    Ok(exec::output(&mut list)?
+        .lines()
+        .filter_map(Bug::parse)
+        .collect())
+}
+
 /// The same build with no bug switched on must pass: else a failure would prove nothing.
-fn control(transport: &str, env: &[(String, String)]) -> Result<()> {
+fn without_bug(transport: &str, env: &[(String, String)]) -> Result<()> {
     println!("\nno bug on {transport}");
-    let mut report = suite(transport, None, None, env)?;
+    let (mut report, log) = suite(transport, "", None, env)?;
+    if let Some(log) = log {
+        println!("{}", exec::tail(&log, 100));
+        report.fail(format!("the suite on {transport} with no bug switched on"));
+    }
     report.require_scenarios(transport);
     report.into_result()
 }
@@ -100,46 +106,34 @@ fn control(transport: &str, env: &[(String, String)]) -> Result<()> {
 /// The scenarios that failed because of `bug`; only the one that must, if one is named.
 fn caught_by(bug: &Bug, env: &[(String, String)]) -> Result<Vec<String>> {
     println!("\n{} on {}", bug.name, bug.transport);
-    let report = suite(
-        &bug.transport,
-        bug.scenario.as_deref(),
-        Some(&bug.name),
-        env,
-    )?;
-    let mut caught = failed(&report);
+    let (report, _) = suite(&bug.transport, &bug.name, bug.scenario.as_deref(), env)?;
+    let mut caught = report.with(Outcome::Failed);
     caught.retain(|name| bug.scenario.as_ref().is_none_or(|s| s == name));
     Ok(caught)
 }
 
-/// Runs the suite, or one scenario of it, in the build with planted bugs. A failing suite is not an error here.
+/// Runs the suite, or one scenario of it, in the build with planted bugs; also returns its output if it failed.
 fn suite(
     transport: &str,
+    bug: &str,
     scenario: Option<&str>,
-    bug: Option<&str>,
     env: &[(String, String)],
-) -> Result<Report> {
-    let step = STEPS.iter().find_map(|s| match s.what {
+) -> Result<(Report, Option<String>)> {
+    let args = STEPS.iter().find_map(|s| match s.what {
         What::Suite(args) if s.transport == transport => Some(args),
         _ => None,
     });
-    let mut command = exec::cargo();
-    command
-        .arg("test")
-        .args(step.ok_or_else(|| format!("{transport} has no suite"))?);
-    command
-        .args(["--features", "planted", "--", "--nocapture"])
-        .args(scenario);
-    command.env("INTERLINE_PLANTED", bug.unwrap_or_default());
+    let mut command = test(
+        args.ok_or_else(|| format!("{transport} has no suite"))?,
+        &["--features", "planted"],
+    );
+    command.args(scenario);
+    if !bug.is_empty() {
+        command.env("INTERLINE_PLANTED", bug);
+    }
     let mut report = Report::default();
     let log = follow(command, env, &mut report)?;
-    // A build that fails prints no scenario: that must not look like a bug that nothing caught.
-    if bug.is_none() && !log.is_empty() {
-        println!("{}", exec::tail(&log, 100));
-        report.fail(format!(
-            "the suite fails on {transport} with no bug switched on"
-        ));
-    }
-    Ok(report)
+    Ok((report, log))
 }
 
 #[cfg(test)]

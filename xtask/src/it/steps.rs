@@ -16,50 +16,49 @@ pub(super) struct Step {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
     /// `cargo test` with these arguments; prints a line per scenario, which are counted instead of its tests.
-    Suite(&'static [&'static str]),
+    Suite(&'static str),
     /// `cargo test` with these arguments; its tests are counted.
-    Tests(&'static [&'static str]),
+    Tests(&'static str),
     /// The application in examples/NAME, with the step's transport.
     Example,
 }
 
 /// Test targets that need a server have `required-features = ["it"]`, so that plain `cargo test` leaves them out.
 pub(super) const STEPS: &[Step] = &[
-    Step {
-        name: "conformance",
-        transport: "memory",
-        what: What::Suite(&["-p", "interline-memory", "--test", "conformance"]),
-    },
-    Step {
-        name: "conformance",
-        transport: "kafka",
-        what: What::Suite(&[
-            "-p",
-            "interline-kafka",
-            "--features",
-            "it",
-            "--test",
-            "conformance",
-        ]),
-    },
-    Step {
-        name: "transport",
-        transport: "kafka",
-        what: What::Tests(&["-p", "interline-kafka", "--features", "it"]),
-    },
-    Step {
-        name: "command line",
-        transport: "kafka",
-        what: What::Tests(&["-p", "interline-cli", "--features", "it", "--tests"]),
-    },
-    Step {
-        name: "swap",
-        transport: "memory",
-        what: What::Example,
-    },
-    Step {
-        name: "swap",
-        transport: "kafka",
-        what: What::Example,
-    },
+    suite("memory", "-p interline-memory --test conformance"),
+    suite(
+        "kafka",
+        "-p interline-kafka --features it --test conformance",
+    ),
+    tests(
+        "command line",
+        "kafka",
+        "-p interline-cli --features it --tests",
+    ),
+    example("swap", "memory"),
+    example("swap", "kafka"),
 ];
+
+const fn suite(transport: &'static str, args: &'static str) -> Step {
+    Step {
+        name: "conformance",
+        transport,
+        what: What::Suite(args),
+    }
+}
+
+const fn tests(name: &'static str, transport: &'static str, args: &'static str) -> Step {
+    Step {
+        name,
+        transport,
+        what: What::Tests(args),
+    }
+}
+
+const fn example(name: &'static str, transport: &'static str) -> Step {
+    Step {
+        name,
+        transport,
+        what: What::Example,
+    }
+}
