@@ -83,8 +83,12 @@ fn run_step(step: &Step, env: &[(String, String)]) -> Report {
         }
         Err(e) => report.fail(format!("{name}: {e}")),
     }
-    if let What::Suite(_) = step.what {
-        report = report.scenarios_only();
+    match step.what {
+        What::Suite(_) => report = report.scenarios_only(),
+        What::Tests(_) if report.is_good() && report.counts() == (0, 0) => {
+            report.fail(format!("{name}: no test ran"))
+        }
+        What::Tests(_) | What::Example => {}
     }
     let state = if report.is_good() { "ok" } else { "FAILED" };
     println!(

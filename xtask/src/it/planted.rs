@@ -52,8 +52,13 @@ pub(super) fn run(wanted: &[&str], install: bool) -> Result<()> {
         .iter()
         .map(|bug| caught_by(bug, env))
         .collect::<Result<Vec<_>>>()?;
+    show(&bugs, &caught)
+}
+
+/// Prints what caught which, and fails if a bug was not caught.
+fn show(bugs: &[Bug], caught: &[Vec<String>]) -> Result<()> {
     println!("\n{:<36} {:<10} caught by", "planted bug", "transport");
-    for (bug, by) in bugs.iter().zip(&caught) {
+    for (bug, by) in bugs.iter().zip(caught) {
         let by = if by.is_empty() {
             "NOTHING".to_owned()
         } else {

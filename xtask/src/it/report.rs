@@ -64,12 +64,16 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<11} {} {} {}",
+            "{:<11} {} {}",
             self.outcome.word(),
             self.transport,
-            self.name,
-            self.detail
-        )
+            self.name
+        )?;
+        if self.detail.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ": {}", self.detail)
+        }
     }
 }
 
