@@ -75,10 +75,12 @@ fn step(sum: &mut Report, name: &str, run: impl FnOnce() -> Outcome) {
         Err(e) => Report::failed(format!("{name}: {e}")),
     };
     let state = if done.is_good() { "ok" } else { "FAILED" };
-    println!(
-        "ci  {state:<9} {name:<22} {seconds:>6.1} s  {}",
+    let sums = if done.counts() == (0, 0) {
+        String::new()
+    } else {
         done.summary()
-    );
+    };
+    println!("ci  {state:<9} {name:<22} {seconds:>6.1} s  {sums}");
     sum.add(done);
 }
 
