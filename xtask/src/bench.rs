@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: our paths beside the raw clients, on the servers that `it` uses.
 
-use crate::it::{servers_for, transports};
+use crate::it::{TRANSPORTS, servers_for};
 use crate::services::Servers;
 use crate::{Result, exec, in_ci, take_flag, take_value};
 
@@ -9,9 +9,9 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     let install = take_flag(&mut args, "--install") || in_ci();
     let json = take_value(&mut args, "--json")?;
     let named = |t: &&&str| args.iter().any(|a| a == **t);
-    let mut wanted: Vec<&str> = transports().iter().filter(named).copied().collect();
+    let mut wanted: Vec<&str> = TRANSPORTS.iter().filter(named).copied().collect();
     if wanted.is_empty() {
-        wanted = transports().to_vec();
+        wanted = TRANSPORTS.to_vec();
     }
     let servers = servers_for(&wanted, install)?;
     let mut bench = exec::cargo();

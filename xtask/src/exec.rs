@@ -24,7 +24,7 @@ pub(crate) fn stop_on_interrupt() -> Result<()> {
         for group in running.iter() {
             signal_group("KILL", *group);
         }
-        services::stop_owned_and_refuse_more();
+        services::stop_owned();
         std::process::exit(130);
     })?;
     Ok(())

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use report::Report;
-use steps::{STEPS, Step, TRANSPORTS, What};
+pub(crate) use steps::TRANSPORTS;
+use steps::{STEPS, Step, What};
 
 use crate::exec::{self, Ended, Stream};
 use crate::services::Servers;
@@ -54,11 +55,6 @@ pub(crate) fn run_all(wanted: &[&str], install: bool) -> Result<Report> {
         report.require_scenarios(transport);
     }
     Ok(report)
-}
-
-/// All transports that `it` knows.
-pub(crate) const fn transports() -> &'static [&'static str] {
-    TRANSPORTS
 }
 
 /// The servers that the `wanted` transports need.

@@ -41,21 +41,20 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
 }
 
 fn up(file: &Path, install: bool) -> Result<()> {
+    if kafka::given()?.is_some() {
+        return Ok(());
+    }
     if let Ok(kafka) = running(file) {
         if kafka.alive() {
             return status(file);
         }
         kafka.stop();
     }
-    State::create(file, None)?;
-    let started = Kafka::start_new(file, install);
-    if started.is_err() {
-        State::remove(file);
-    }
-    started?;
-    status(file)?;
+    // Owned until it is ready, so that an interrupt or an error leaves nothing behind.
+    let servers = Servers::start(file, None, install)?;
+    servers.leave_running();
     println!(
-        "\neval \"$(cargo xtask services env)\" gives a shell their addresses; `cargo xtask services down` stops them"
+        "\neval \"$(cargo xtask services env)\" gives a shell its addresses; `cargo xtask services down` stops it"
     );
     Ok(())
 }
@@ -102,15 +101,15 @@ fn running(file: &Path) -> Result<Kafka> {
 
 /// Stops what `file` records and forgets it.
 fn stop(file: &Path) {
+    let recorded = State::load(file);
+    // Forgotten first: a `start` that is under way then sees it, and ends what it started.
+    State::remove(file);
     if let Ok(State {
         kafka: Some(kafka), ..
-    }) = State::load(file)
+    }) = recorded
     {
-        // Forgotten first: a `start` that is under way then sees it, and ends what it started.
-        State::remove(file);
         kafka.stop();
     }
-    State::remove(file);
 }
 
 /// Stops servers whose owner ended without stopping them (killed, or the machine was out of memory).
@@ -135,15 +134,24 @@ impl Servers {
         if let Some(env) = kafka::given()? {
             return Ok(Self { env });
         }
-        let file = State::run_file();
-        *owned() = Some(file.clone());
+        Self::start(&State::run_file(), Some(std::process::id()), install)
+    }
+
+    /// Starts Kafka and records it in `file`. What an error or an interrupt leaves is stopped.
+    fn start(file: &Path, owner: Option<u32>, install: bool) -> Result<Self> {
+        *owned() = Some(file.to_owned());
         // From here on the drop of `servers` stops whatever had been started.
         let mut servers = Self { env: Vec::new() };
-        State::create(&file, Some(std::process::id()))?;
-        let kafka = Kafka::start_new(&file, install)?;
+        State::create(file, owner)?;
+        let kafka = Kafka::start_new(file, install)?;
         println!("kafka  {}", kafka.describe());
-        servers.env = kafka.env(&file)?;
+        servers.env = kafka.env(file)?;
         Ok(servers)
+    }
+
+    /// For `services up`: they outlive this process.
+    fn leave_running(self) {
+        *owned() = None;
     }
 
     /// What child processes need to find them.
@@ -154,14 +162,12 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        if let Some(file) = owned().take() {
-            stop(&file);
-        }
+        stop_owned();
     }
 }
 
-/// For the interrupt handler, which ends the process right after it.
-pub(crate) fn stop_owned_and_refuse_more() {
+/// Stops what this process started, if anything. Whatever it was about to start then fails to be recorded.
+pub(crate) fn stop_owned() {
     if let Some(file) = owned().take() {
         stop(&file);
     }

@@ -4,6 +4,8 @@
 //! testkit's example `planted --list` prints a line `NAME [TRANSPORT [SCENARIO]]` for each: the transport to try it on
 //! (memory unless said) and the scenario that must find it (any, unless said).
 
+use std::process::Command;
+
 use super::report::{Outcome, Report};
 use super::steps::{STEPS, What};
 use super::{follow, servers_for, test};
@@ -80,27 +82,16 @@ fn show(bugs: &[Bug], caught: &[Vec<String>]) -> Result<()> {
 }
 
 fn listed() -> Result<Vec<Bug>> {
-    let mut list = exec::cargo();
-    list.args([
-        "run",
-        "--quiet",
-        "-p",
-        "interline-testkit",
-        "--features",
-        "planted",
-    ]);
-    list.args(["--example", "planted", "--", "--list"]);
-    Ok(exec::output(&mut list)?
-        .lines()
-        .filter_map(Bug::parse)
-        .collect())
+    let list = "run --quiet -p interline-testkit --features planted --example planted -- --list";
+    let listed = exec::output(exec::cargo().args(list.split(' ')))?;
+    Ok(listed.lines().filter_map(Bug::parse).collect())
 }
 
 /// The same build with no bug switched on must pass: else a failure would prove nothing.
 fn without_bug(transport: &str, env: &[(String, String)]) -> Result<()> {
     println!("\nno bug on {transport}");
-    let (mut report, log) = suite(transport, "", None, env)?;
-    if let Some(log) = log {
+    let mut report = Report::default();
+    if let Some(log) = follow(suite(transport)?, env, &mut report)? {
         println!("{}", exec::tail(&log, 100));
         report.fail(format!("the suite on {transport} with no bug switched on"));
     }
@@ -111,34 +102,25 @@ fn without_bug(transport: &str, env: &[(String, String)]) -> Result<()> {
 /// The scenarios that failed because of `bug`; only the one that must, if one is named.
 fn caught_by(bug: &Bug, env: &[(String, String)]) -> Result<Vec<String>> {
     println!("\n{} on {}", bug.name, bug.transport);
-    let (report, _) = suite(&bug.transport, &bug.name, bug.scenario.as_deref(), env)?;
+    let mut command = suite(&bug.transport)?;
+    command
+        .args(&bug.scenario)
+        .env("INTERLINE_PLANTED", &bug.name);
+    let mut report = Report::default();
+    follow(command, env, &mut report)?;
     let mut caught = report.with(Outcome::Failed);
     caught.retain(|name| bug.scenario.as_ref().is_none_or(|s| s == name));
     Ok(caught)
 }
 
-/// Runs the suite, or one scenario of it, in the build with planted bugs; also returns its output if it failed.
-fn suite(
-    transport: &str,
-    bug: &str,
-    scenario: Option<&str>,
-    env: &[(String, String)],
-) -> Result<(Report, Option<String>)> {
+/// The suite of `transport` in the build with planted bugs.
+fn suite(transport: &str) -> Result<Command> {
     let args = STEPS.iter().find_map(|s| match s.what {
         What::Suite(args) if s.transport == transport => Some(args),
         _ => None,
     });
-    let mut command = test(
-        args.ok_or_else(|| format!("{transport} has no suite"))?,
-        &["--features", "planted"],
-    );
-    command.args(scenario);
-    if !bug.is_empty() {
-        command.env("INTERLINE_PLANTED", bug);
-    }
-    let mut report = Report::default();
-    let log = follow(command, env, &mut report)?;
-    Ok((report, log))
+    let args = args.ok_or_else(|| format!("{transport} has no suite"))?;
+    Ok(test(args, &["--features", "planted"]))
 }
 
 #[cfg(test)]

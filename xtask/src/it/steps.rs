@@ -1,7 +1,7 @@
 //! What `cargo xtask it` runs, as data. Add a row here and nowhere else.
 
 /// The transports, in the order in which they are run and shown.
-pub(super) const TRANSPORTS: &[&str] = &["memory", "kafka"];
+pub(crate) const TRANSPORTS: &[&str] = &["memory", "kafka"];
 
 /// One thing to run.
 #[derive(Debug)]

@@ -36,8 +36,13 @@ pub(crate) struct Kafka {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum How {
-    Native { pid: u32 },
-    Compose { project: String },
+    /// 0 until it is started.
+    Native {
+        pid: u32,
+    },
+    Compose {
+        project: String,
+    },
 }
 
 /// The broker that the environment names, if it does: what child processes need, or why it cannot be reached.
@@ -120,13 +125,11 @@ impl Kafka {
     }
 
     fn launch(&mut self, file: &Path) -> Result<()> {
+        // Recorded before there is anything, so that an interrupt finds its directory and its container.
+        State::record(file, self)?;
         self.prepare()?;
         match &self.how {
-            How::Compose { project } => {
-                // Recorded before the start: a container is found by its project's name alone.
-                State::record(file, self)?;
-                compose::up(project, &self.dir, &self.settings())
-            }
+            How::Compose { project } => compose::up(project, &self.dir, &self.settings()),
             How::Native { .. } => {
                 native::format(&native::jars()?, &self.dir, &self.password)?;
                 self.spawn(file)
@@ -250,14 +253,14 @@ impl Kafka {
         )
     }
 
-    /// What child processes need to find and to break it.
+    /// What child processes need to find it, and to break it by `sh -c`.
     pub(super) fn env(&self, file: &Path) -> Result<Vec<(String, String)>> {
         let tls = self.dir.join("tls");
         let query = |q: &str| q.replace("{tls}", &tls.to_string_lossy());
         let control = |verb: &str| -> Result<String> {
             let xtask = std::env::current_exe()?;
             Ok(format!(
-                "{} services {verb} kafka --state {}",
+                "\"{}\" services {verb} kafka --state \"{}\"",
                 xtask.display(),
                 file.display()
             ))
