@@ -1,5 +1,7 @@
 //! What is written comes back as it was, byte for byte.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests may fail its test")]
+
 use bytes::Bytes;
 use interline_core::{
     AttributeValue, Attributes, Envelope, EventId, HeaderName, Kind, Timestamp, extension,
