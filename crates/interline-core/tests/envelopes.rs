@@ -209,7 +209,11 @@ proptest! {
     }
 
     #[test]
-    fn copies_are_told_by_source_and_id(a in text(), b in text(), c in text(), d in text()) {
+    fn copies_are_told_by_source_and_id(
+        // So few characters that two pairs often make one text when they are joined.
+        (a, b) in ("[ab]{1,3}", "[ab]{1,3}"),
+        (c, d) in ("[ab]{1,3}", "[ab]{1,3}"),
+    ) {
         let id = |text: &str| EventId::parse(text).expect("legal");
         prop_assert_eq!(id(&a).identity(&b) == id(&c).identity(&d), (&a, &b) == (&c, &d));
     }
