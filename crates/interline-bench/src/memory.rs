@@ -184,7 +184,7 @@ async fn typed(events: usize, batch: usize) -> Result<Round> {
             }
             return interline_core::Result::<()>::Ok(());
         }
-        let mut events = orders.iter().cycle().cloned().take(events).peekable();
+        let mut events = orders.iter().cycle().take(events).cloned().peekable();
         while events.peek().is_some() {
             bus.publish_all(events.by_ref().take(batch)).await?;
         }
