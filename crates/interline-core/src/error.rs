@@ -231,6 +231,13 @@ impl StdError for Error {
     }
 }
 
+/// So that a configuration can be given where one is converted to.
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytestring::ByteString;
 
+use super::kind::is_attribute_char;
 use crate::{Error, ErrorKind, Result};
 
 /// The names of the extension attributes that interline knows.
@@ -24,6 +25,10 @@ pub mod extension {
     pub const ORIGIN: &str = "origin";
     /// The key, as CloudEvents names it on a wire.
     pub const PARTITION_KEY: &str = "partitionkey";
+    /// The key in base64, in formats of text, if it is no text that `partitionkey` can hold.
+    pub const INTERLINE_KEY: &str = "interlinekey";
+    /// The headers, in formats that have no other place for them.
+    pub const INTERLINE_HEADERS: &str = "interlineheaders";
     /// W3C trace context of the event's origin.
     pub const TRACEPARENT: &str = "traceparent";
     /// W3C vendor trace context.
@@ -31,7 +36,7 @@ pub mod extension {
 }
 
 /// The attributes that are fields of the envelope and never extensions.
-const CORE: [&str; 11] = [
+const CORE: [&str; 13] = [
     "id",
     "source",
     "specversion",
@@ -43,6 +48,8 @@ const CORE: [&str; 11] = [
     "data",
     "database64",
     extension::PARTITION_KEY,
+    extension::INTERLINE_KEY,
+    extension::INTERLINE_HEADERS,
 ];
 
 /// The value of an extension attribute: one of the CloudEvents types that differ in JSON.
@@ -141,7 +148,8 @@ impl Attributes {
     /// Sets or replaces the value of `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for an illegal name or a control character in a text value.
+    /// [`ErrorKind::Invalid`] for an illegal name, or a control character or noncharacter in a text
+    /// value.
     pub fn set(
         &mut self,
         name: impl Into<ByteString>,
@@ -150,12 +158,12 @@ impl Attributes {
         let (name, value) = (name.into(), value.into());
         check_attribute_name(&name)?;
         if let AttributeValue::String(text) = &value
-            && text.chars().any(char::is_control)
+            && !text.chars().all(is_attribute_char)
         {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 "envelope",
-                format!("attribute `{name}` holds a control character"),
+                format!("attribute `{name}` holds a control character or noncharacter"),
             ));
         }
         self.insert(name, value);

@@ -23,7 +23,7 @@ impl Kind {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if either is empty, longer than 1,024 bytes or holds a control
-    /// character.
+    /// character or noncharacter.
     pub fn new(source: impl Into<ByteString>, ty: impl Into<ByteString>) -> Result<Self> {
         let (source, ty) = (source.into(), ty.into());
         check_text("source", &source)?;
@@ -100,10 +100,14 @@ impl Kind {
     }
 }
 
-/// CloudEvents strings exclude control characters, and required ones are not empty.
-pub(super) fn check_text(attribute: &str, text: &str) -> Result<()> {
+/// Checks the text of a CloudEvents attribute such as `source`: 1 to 1,024 bytes without control
+/// characters and Unicode noncharacters, which the type `String` of CloudEvents excludes.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] naming `attribute`, never the text.
+pub fn check_text(attribute: &str, text: &str) -> Result<()> {
     const MAX: usize = 1_024;
-    if text.is_empty() || text.len() > MAX || text.chars().any(char::is_control) {
+    if text.is_empty() || text.len() > MAX || !text.chars().all(is_attribute_char) {
         return Err(Error::new(
             ErrorKind::Invalid,
             "envelope",
@@ -112,6 +116,15 @@ pub(super) fn check_text(attribute: &str, text: &str) -> Result<()> {
         .remedy(format!("use 1 to {MAX} bytes of printable text")));
     }
     Ok(())
+}
+
+/// Whether the type `String` of CloudEvents allows the character: neither a control character nor
+/// a Unicode noncharacter.
+#[must_use]
+pub fn is_attribute_char(character: char) -> bool {
+    let code = u32::from(character);
+    let noncharacter = code & 0xFFFE == 0xFFFE || (0xFDD0..=0xFDEF).contains(&code);
+    !character.is_control() && !noncharacter
 }
 
 /// An event type read as `schema.entity.operation`.

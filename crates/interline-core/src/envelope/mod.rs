@@ -18,7 +18,7 @@ pub use self::builder::EnvelopeBuilder;
 pub use self::headers::{HeaderName, Headers, RESERVED_PREFIXES};
 pub use self::id::stable_hash;
 pub use self::id::{EventId, MAX_ID};
-pub use self::kind::{Kind, TypeName};
+pub use self::kind::{Kind, TypeName, check_text, is_attribute_char};
 pub use self::time::Timestamp;
 
 use crate::Result;

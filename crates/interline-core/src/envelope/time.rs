@@ -30,12 +30,15 @@ impl Timestamp {
         Self(OffsetDateTime::now_utc())
     }
 
-    /// The point `millis` milliseconds after 1970-01-01T00:00:00Z; a point outside the years
-    /// -9999 to 9999 is moved to the nearest one inside.
+    /// The point `millis` milliseconds after 1970-01-01T00:00:00Z; a point outside the years 0
+    /// to 9999, which RFC 3339 can write, is moved to the nearest one inside.
     #[must_use]
     pub fn from_unix_millis(millis: i64) -> Self {
-        let limit = 253_402_300_799_999;
-        let nanos = i128::from(millis.clamp(-377_705_116_800_000, limit)) * 1_000_000;
+        Self::from_unix_nanos(i128::from(millis) * 1_000_000)
+    }
+
+    fn from_unix_nanos(nanos: i128) -> Self {
+        let nanos = nanos.clamp(-62_167_219_200_000_000_000, 253_402_300_799_999_999_999);
         Self(OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH))
     }
 
@@ -74,8 +77,13 @@ impl FromStr for Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
+    /// A time outside the years 0 to 9999 is moved to the nearest one inside.
     fn from(time: SystemTime) -> Self {
-        Self(time.into())
+        let nanos = |span: Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
+        Self::from_unix_nanos(match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => nanos(after),
+            Err(before) => -nanos(before.duration()),
+        })
     }
 }
 

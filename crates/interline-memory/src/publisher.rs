@@ -1,0 +1,119 @@
+//! Publishing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use interline_core::{
+    EventId, Outcome, Outgoing, PublisherOptions, PublisherStats, Receipt, Result,
+};
+use interline_transport::tally::Tally;
+use tokio::task::coop;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error;
+use crate::link::Link;
+use crate::store::TopicLog;
+
+/// Stores events at once: an accepted event is stored, nothing is ever in flight.
+#[derive(Debug)]
+pub struct Publisher {
+    link: Arc<Link>,
+    options: PublisherOptions,
+    tally: Tally,
+}
+
+/// Events of a batch that follow each other to one topic.
+struct Run {
+    log: Result<Arc<TopicLog>>,
+    events: usize,
+}
+
+impl Publisher {
+    pub(crate) fn new(link: Arc<Link>, options: PublisherOptions) -> Self {
+        Self {
+            link,
+            options,
+            tally: Tally::default(),
+        }
+    }
+
+    fn runs(&self, batch: &[Outgoing]) -> Vec<Run> {
+        let runs = batch.chunk_by(|a, b| a.topic == b.topic);
+        runs.map(|run| Run {
+            log: self.link.topic("publish", &run[0].topic),
+            events: run.len(),
+        })
+        .collect()
+    }
+
+    /// Waits until there is room; an error if none comes in time.
+    async fn room(&self, log: &TopicLog, until: Instant) -> Result<()> {
+        loop {
+            let freed = log.room().notified();
+            if log.has_room() {
+                return Ok(());
+            }
+            self.link.check_open("publish")?;
+            // A dead group would be waited for in vain.
+            self.link.store.expire_groups(Instant::now());
+            if log.has_room() {
+                return Ok(());
+            }
+            if timeout_at(until, freed).await.is_err() {
+                let (unread, slowest) = log.congestion();
+                let slowest = slowest.as_ref().map(interline_core::Group::as_str);
+                return Err(error::no_room(&log.name, unread, slowest));
+            }
+        }
+    }
+
+    fn store(&self, batch: Vec<Outgoing>, runs: Vec<Run>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut events = batch.into_iter();
+        let now = self.link.store.clock.millis(Instant::now());
+        for Run { log, events: count } in runs {
+            match log {
+                Ok(log) => log.append(events.by_ref().take(count), now, &mut outcomes),
+                Err(error) => {
+                    let refused = events.by_ref().take(count);
+                    outcomes.extend(refused.map(|_| Outcome::Rejected(error::again(&error))));
+                }
+            }
+        }
+        outcomes
+    }
+}
+
+impl interline_core::Publisher for Publisher {
+    async fn enqueue(&self, batch: Vec<Outgoing>) -> Result<Receipt> {
+        // Storing never waits by itself: without this a publishing loop would let no other task
+        // of its thread run.
+        coop::consume_budget().await;
+        self.link.check_open("publish")?;
+        let mut runs = self.runs(&batch);
+        let until = Instant::now() + self.options.publish_timeout;
+        for run in &mut runs {
+            if let Ok(log) = &run.log
+                && !log.has_room()
+                && let Err(error) = self.room(log, until).await
+            {
+                self.link.check_open("publish")?;
+                run.log = Err(error);
+            }
+        }
+        let bytes = batch.iter().filter_map(|event| event.envelope.payload());
+        self.tally
+            .sent(batch.len(), bytes.map(|payload| payload.len()).sum());
+        let outcomes = self.store(batch, runs);
+        self.tally.settled(&outcomes);
+        Ok(Receipt::ready(outcomes))
+    }
+
+    async fn flush(&self, _deadline: Duration) -> Result<Vec<EventId>> {
+        Ok(Vec::new())
+    }
+
+    fn stats(&self) -> PublisherStats {
+        self.tally.stats()
+    }
+}

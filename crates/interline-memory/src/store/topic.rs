@@ -1,0 +1,412 @@
+//! One topic: its partitions, what is kept of them and for whom.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use interline_core::{
+    Budget, Durability, Envelope, Group, Outcome, Outgoing, Partition, Position, Recorded, Result,
+    Start, Topic, limits,
+};
+use interline_transport::partition::{Spreader, for_key};
+use interline_transport::wire::{Decoder, Origin, Style};
+use tokio::sync::Notify;
+
+use super::clock::millis;
+use super::dedupe::{Place, Window};
+use super::log::{Amount, Log};
+use super::{Bell, lock};
+use crate::transport::CAPABILITIES;
+use crate::{SCHEME, error};
+
+/// How large a topic may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) partitions: u32,
+    pub(crate) capacity: u64,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) history: u64,
+    pub(crate) history_bytes: u64,
+    pub(crate) retention: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct TopicLog {
+    pub(crate) name: Topic,
+    pub(crate) limits: Limits,
+    /// The end of each partition, to be looked at without the lock.
+    ends: Box<[AtomicU64]>,
+    state: Mutex<State>,
+    room: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    logs: Vec<Log>,
+    /// How far each group has settled, by partition.
+    groups: Vec<(Group, Vec<u64>)>,
+    /// What some group has not settled; without groups, everything.
+    unread: Amount,
+    /// What every group has settled.
+    history: Amount,
+    window: Window,
+    spreader: Spreader,
+    decoder: Decoder,
+    last_stored: i64,
+    next_sweep: i64,
+    deleted: bool,
+}
+
+/// What a client that knows nothing of interline writes.
+pub(crate) struct Raw<'a> {
+    pub(crate) key: Option<Bytes>,
+    pub(crate) headers: &'a [(&'a [u8], &'a [u8])],
+    pub(crate) payload: Option<Bytes>,
+}
+
+impl TopicLog {
+    pub(crate) fn new(name: Topic, limits: Limits) -> Self {
+        let partitions = limits.partitions as usize;
+        Self {
+            name,
+            limits,
+            ends: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
+            state: Mutex::new(State {
+                logs: (0..partitions).map(|_| Log::default()).collect(),
+                groups: Vec::new(),
+                unread: Amount::default(),
+                history: Amount::default(),
+                window: Window::new(),
+                spreader: Spreader::default(),
+                decoder: Decoder::new(Style::Underscore),
+                last_stored: i64::MIN,
+                next_sweep: i64::MIN,
+                deleted: false,
+            }),
+            room: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn partition(&self, index: u32) -> Partition {
+        Partition::new(self.name.clone(), index)
+    }
+
+    /// The index behind the last record.
+    pub(crate) fn end(&self, partition: u32) -> u64 {
+        self.ends[partition as usize].load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn base(&self, partition: u32) -> u64 {
+        self.state().logs[partition as usize].base()
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        let state = self.state();
+        state.unread.events + state.history.events
+    }
+
+    /// Stores events; one outcome each.
+    pub(crate) fn append(
+        &self,
+        events: impl Iterator<Item = Outgoing>,
+        now: i64,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let mut state = self.state();
+        let now = state.stamp(now);
+        state.spreader.next_batch();
+        for outgoing in events {
+            outcomes.push(state.append_one(outgoing, &self.limits, now));
+        }
+        self.finish(state, now);
+    }
+
+    pub(crate) fn append_raw(&self, raw: Raw<'_>, now: i64) -> Result<(u32, Position)> {
+        let mut state = self.state();
+        if state.deleted {
+            return Err(error::deleted_topic("publish", &self.name));
+        }
+        let now = state.stamp(now);
+        state.spreader.next_batch();
+        let partition = state.choose(raw.key.as_ref(), self.limits.partitions);
+        let position = Position::from(state.logs[partition as usize].end());
+        let origin = Origin {
+            scheme: SCHEME,
+            topic: &self.name,
+            partition,
+            position,
+        };
+        let headers = raw.headers.iter().copied();
+        let envelope = state
+            .decoder
+            .decode(&origin, &Bytes::new(), headers, raw.key, raw.payload);
+        state.push(partition, envelope, now);
+        self.finish(state, now);
+        Ok((partition, position))
+    }
+
+    /// Makes what was appended visible, drops what is too much and wakes who waits: the last two
+    /// once per batch.
+    fn finish(&self, mut state: MutexGuard<'_, State>, now: i64) {
+        let mut waiting: Vec<Arc<Bell>> = Vec::new();
+        for (log, end) in state.logs.iter().zip(&self.ends) {
+            if end.load(Ordering::Relaxed) != log.end() {
+                end.store(log.end(), Ordering::SeqCst);
+                waiting.extend(log.bells().filter(|bell| bell.is_armed()).cloned());
+            }
+        }
+        state.trim(&self.limits, now);
+        drop(state);
+        for bell in waiting {
+            bell.ring();
+        }
+    }
+
+    /// Whether an event may be appended now.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.state();
+        // Without a group nobody is waited for: the oldest events make room.
+        state.deleted
+            || state.groups.is_empty()
+            || (state.unread.events < self.limits.capacity
+                && state.unread.bytes < self.limits.capacity_bytes)
+    }
+
+    /// Tells of room that may have come.
+    pub(crate) fn room(&self) -> &Notify {
+        &self.room
+    }
+
+    /// How many events wait, and for which group most.
+    pub(crate) fn congestion(&self) -> (u64, Option<Group>) {
+        let state = self.state();
+        let slowest = state
+            .groups
+            .iter()
+            .min_by_key(|(_, settled)| settled.iter().sum::<u64>());
+        (state.unread.events, slowest.map(|(group, _)| group.clone()))
+    }
+
+    /// The index that each partition is read from, for a reading without checkpoint.
+    pub(crate) fn resolve(&self, start: &Start) -> Result<Vec<u64>> {
+        let state = self.state();
+        let mut next: Vec<u64> = match start {
+            Start::Earliest | Start::At(_) => state.logs.iter().map(Log::base).collect(),
+            Start::Latest => state.logs.iter().map(Log::end).collect(),
+            Start::Time(time) => {
+                let millis = time.unix_millis();
+                state.logs.iter().map(|log| log.index_at(millis)).collect()
+            }
+        };
+        let Start::At(places) = start else {
+            return Ok(next);
+        };
+        for (partition, position) in places {
+            let index = partition.index as usize;
+            if partition.topic != self.name || index >= state.logs.len() {
+                continue;
+            }
+            let log = &state.logs[index];
+            next[index] = self.after(partition.index, log, *position)?;
+        }
+        Ok(next)
+    }
+
+    /// The index strictly after `position`, if nothing between was lost.
+    fn after(&self, partition: u32, log: &Log, position: Position) -> Result<u64> {
+        let Position(high, index) = position;
+        let next = index.saturating_add(1);
+        if high != 0 || next > log.end() {
+            let last = log.end().saturating_sub(1);
+            return Err(error::position_lost(&self.name, partition, index, last));
+        }
+        if next < log.base() {
+            let first = log.base();
+            return Err(error::position_lost(&self.name, partition, next, first));
+        }
+        Ok(next)
+    }
+
+    /// Copies records of a partition from index `from` up to `until`.
+    pub(crate) fn read(
+        &self,
+        partition: u32,
+        from: u64,
+        until: u64,
+        budget: Budget,
+    ) -> Result<Vec<Recorded>> {
+        let state = self.state();
+        if state.deleted {
+            return Err(error::deleted_topic("read", &self.name));
+        }
+        let log = &state.logs[partition as usize];
+        if from < log.base() {
+            let first = log.base();
+            return Err(error::position_lost(&self.name, partition, from, first));
+        }
+        if from > log.end() {
+            let last = log.end().saturating_sub(1);
+            return Err(error::position_lost(&self.name, partition, from - 1, last));
+        }
+        Ok(log.read(from, until, budget))
+    }
+
+    pub(crate) fn listen(&self, partition: u32, bell: &Arc<Bell>) {
+        self.state().logs[partition as usize].listen(bell);
+    }
+
+    pub(crate) fn unlisten(&self, partition: u32, bell: &Arc<Bell>) {
+        self.state().logs[partition as usize].unlisten(bell);
+    }
+
+    /// Keeps events for `group` from these indices on.
+    pub(crate) fn attach(&self, group: &Group, next: &[u64]) {
+        let mut state = self.state();
+        state.groups.retain(|(known, _)| known != group);
+        state.groups.push((group.clone(), next.to_vec()));
+        self.settled(state);
+    }
+
+    /// Keeps nothing for `group` any more.
+    pub(crate) fn detach(&self, group: &Group) {
+        let mut state = self.state();
+        state.groups.retain(|(known, _)| known != group);
+        self.settled(state);
+    }
+
+    /// `group` has settled everything before `next`.
+    pub(crate) fn settle(&self, group: &Group, partition: u32, next: u64) {
+        let mut state = self.state();
+        let at = partition as usize;
+        let Some((_, settled)) = state.groups.iter_mut().find(|(known, _)| known == group) else {
+            return;
+        };
+        settled[at] = next;
+        state.move_mark(at);
+        self.make_room(state);
+    }
+
+    fn settled(&self, mut state: MutexGuard<'_, State>) {
+        for at in 0..state.logs.len() {
+            state.move_mark(at);
+        }
+        self.make_room(state);
+    }
+
+    fn make_room(&self, mut state: MutexGuard<'_, State>) {
+        let now = state.last_stored;
+        state.trim(&self.limits, now);
+        drop(state);
+        self.room.notify_waiters();
+    }
+
+    pub(crate) fn delete(&self) {
+        let mut state = self.state();
+        state.deleted = true;
+        let bells: Vec<_> = state.logs.iter().flat_map(Log::bells).cloned().collect();
+        drop(state);
+        for bell in bells {
+            bell.ring();
+        }
+        self.room.notify_waiters();
+    }
+}
+
+impl State {
+    /// Times in a partition never go back, whatever the clock does.
+    fn stamp(&mut self, now: i64) -> i64 {
+        self.last_stored = self.last_stored.max(now);
+        self.last_stored
+    }
+
+    fn choose(&mut self, key: Option<&Bytes>, partitions: u32) -> u32 {
+        match key {
+            Some(key) => for_key(key, partitions),
+            None => self.spreader.next(partitions),
+        }
+    }
+
+    fn append_one(&mut self, outgoing: Outgoing, limits: &Limits, now: i64) -> Outcome {
+        if self.deleted {
+            return Outcome::Rejected(error::deleted_topic("publish", &outgoing.topic));
+        }
+        if let Err(error) = limits::check(&outgoing, &CAPABILITIES) {
+            return Outcome::Rejected(error);
+        }
+        let identity = outgoing.identity().as_u128();
+        if let Some(place) = self.window.place(identity) {
+            return Outcome::Duplicate {
+                position: Some(Position::from(place.index)),
+            };
+        }
+        let partition = self.choose(outgoing.envelope.key(), limits.partitions);
+        let index = self.logs[partition as usize].end();
+        self.window.insert(identity, Place { index });
+        self.push(partition, outgoing.envelope, now);
+        Outcome::Stored {
+            partition,
+            position: Position::from(index),
+            durability: Durability::Memory,
+        }
+    }
+
+    fn push(&mut self, partition: u32, envelope: Envelope, now: i64) {
+        let added = self.logs[partition as usize].append(envelope, now);
+        self.unread += added;
+    }
+
+    /// Moves the mark of a partition to where its slowest group is.
+    fn move_mark(&mut self, at: usize) {
+        let slowest = self.groups.iter().map(|(_, settled)| settled[at]).min();
+        let log = &mut self.logs[at];
+        let (forward, backward) = log.settle(slowest.unwrap_or(log.base()));
+        self.unread -= forward;
+        self.history += forward;
+        self.history -= backward;
+        self.unread += backward;
+    }
+
+    /// Drops the oldest of what may be dropped: history, or anything while there is no group.
+    fn trim(&mut self, limits: &Limits, now: i64) {
+        let grouped = !self.groups.is_empty();
+        let (held, events, bytes) = if grouped {
+            (self.history, limits.history, limits.history_bytes)
+        } else {
+            (self.unread, limits.capacity, limits.capacity_bytes)
+        };
+        // Slack, so that single events at the limit do not each go through all partitions.
+        if held.events > events + events / 8 || held.bytes > bytes + bytes / 8 {
+            let keep_events = events as f64 / held.events.max(1) as f64;
+            let keep_bytes = bytes as f64 / held.bytes.max(1) as f64;
+            let share = 1.0 - keep_events.min(keep_bytes);
+            self.drop_where(grouped, |_, droppable| {
+                (droppable as f64 * share).ceil() as u64
+            });
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now.saturating_add(1_000);
+            let horizon = now.saturating_sub(millis(limits.retention));
+            self.drop_where(grouped, |log, droppable| {
+                log.older_than(horizon).min(droppable)
+            });
+        }
+    }
+
+    fn drop_where(&mut self, grouped: bool, count: impl Fn(&Log, u64) -> u64) {
+        for log in &mut self.logs {
+            let until = if grouped { log.settled() } else { log.end() };
+            let droppable = until - log.base();
+            let dropped = log.drop_first(count(log, droppable).min(droppable));
+            if grouped {
+                self.history -= dropped;
+            } else {
+                self.unread -= dropped;
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+#![doc = include_str!("../README.md")]
+
+pub mod balance;
+pub mod checkpoint;
+pub mod partition;
+pub mod settings;
+pub mod tally;
+pub mod wire;
