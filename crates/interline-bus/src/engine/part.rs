@@ -174,11 +174,10 @@ impl Part {
         self.version.now > self.version.stored
     }
 
-    /// Whether the checkpoint cannot wait for its turn: something waits for it.
+    /// Whether the checkpoint cannot wait for its turn: the first event waits for the mark of this
+    /// start, or events run alone, and one that is done must not be blamed for a later death.
     pub(super) fn is_urgent(&self) -> bool {
-        let armed = self.caution.and_then(|caution| caution.armed);
-        let unstored = armed.is_some_and(|(_, version)| version > self.version.stored);
-        self.is_dirty() && (self.mode == Mode::Starting || unstored)
+        self.is_dirty() && (self.mode == Mode::Starting || self.caution.is_some())
     }
 
     /// The progress as it is now; a clean one forgets the marks of starts and suspects.
