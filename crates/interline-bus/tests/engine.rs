@@ -398,3 +398,42 @@ async fn an_event_that_kills_its_process_is_buried_unrun() -> Result<()> {
     assert_eq!(all[0].cause.kind, "suspect");
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_typed_handler_takes_every_type_of_its_pattern() -> Result<()> {
+    let bus = bus().await;
+    let (seen, mut handled) = mpsc::unbounded_channel();
+    let (other, mut rest) = mpsc::unbounded_channel();
+    let workers = bus
+        .group("g")
+        .topics("letters")
+        .on_types("shop.order.*", move |event: Placed| {
+            let seen = seen.clone();
+            async move { seen.send(event).map_err(|_| "closed".permanent()) }
+        })
+        .on_raw("*", move |envelope: interline_core::Envelope| {
+            let other = other.clone();
+            async move {
+                other
+                    .send(envelope.ty().to_owned())
+                    .map_err(|_| "closed".permanent())
+            }
+        })
+        .start()
+        .await?;
+    let letters = interline_core::Topic::new("letters")?;
+    for ty in ["shop.order.moved", "shop.order.moved.twice"] {
+        let kind = interline_core::Kind::new("/test", ty)?;
+        let envelope = interline_core::Envelope::builder(kind)
+            .payload(r#"{"key":"k","number":7}"#)
+            .build()?;
+        for outcome in bus.publish_raw(vec![(letters.clone(), envelope)]).await? {
+            assert!(outcome.is_ok());
+        }
+    }
+    assert_eq!(within(handled.recv()).await, Some(placed("k", 7)));
+    let raw = within(rest.recv()).await;
+    assert_eq!(raw.as_deref(), Some("shop.order.moved.twice"));
+    assert_eq!(drain(workers).await.handled, 2);
+    Ok(())
+}
