@@ -52,7 +52,8 @@ async fn partitions_pass_on_when_members_join_and_leave() {
     let groups = within(transport.admin().groups(Some(&topic))).await.unwrap();
     assert_eq!(groups[0].members, 2);
     assert!(groups[0].partitions.iter().all(|part| part.owner.is_some()));
-    let refused = transport.admin().reset(&group, &topic, interline_core::Start::Earliest);
+    let admin = transport.admin();
+    let refused = admin.reset(&group, &topic, interline_core::Start::Earliest);
     let refused = within(refused).await.unwrap_err();
     assert!(refused.to_string().contains("live members"), "{refused}");
 
