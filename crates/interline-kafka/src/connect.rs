@@ -106,7 +106,9 @@ fn capabilities(cluster: &Cluster, brokers: usize) -> Result<Capabilities> {
         return Err(error::error(
             ErrorKind::Config,
             "connect",
-            format!("`{place}` has {brokers} broker, which gives {durability}, and {wants} is required"),
+            format!(
+                "`{place}` has {brokers} broker, which gives {durability}, and {wants} is required"
+            ),
             format!("add brokers, or accept less with `min_durability={durability}`"),
         ));
     }
@@ -226,7 +228,11 @@ fn diagnose(lines: &[String]) -> Option<&'static Sign> {
 
 fn explain(sign: &Sign, lines: &[String], resolved: &Resolved) -> Error {
     let place = &resolved.place;
-    let said = lines.iter().rev().find(|line| line.contains(sign.words)).cloned();
+    let said = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains(sign.words))
+        .cloned();
     let (what, remedy) = if sign.words == CERTIFICATE && is_other_name(resolved) {
         (
             "has a certificate for another host name",
@@ -235,7 +241,11 @@ fn explain(sign: &Sign, lines: &[String], resolved: &Resolved) -> Error {
     } else {
         (sign.what, sign.remedy)
     };
-    let kind = if sign.is_final { ErrorKind::Denied } else { ErrorKind::Unavailable };
+    let kind = if sign.is_final {
+        ErrorKind::Denied
+    } else {
+        ErrorKind::Unavailable
+    };
     error::error(kind, "connect", format!("`{place}` {what}"), remedy)
         .because(said.unwrap_or_default())
 }

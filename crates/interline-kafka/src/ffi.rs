@@ -48,8 +48,7 @@ impl<C: ConsumerContext> Queue<C> {
         let client = consumer.client().native_ptr();
         // SAFETY: the client is alive (`consumer` is borrowed), the name is NUL-terminated and
         // copied by the call. The result is null or a new reference that `Drop` gives back.
-        let queue =
-            unsafe { sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
+        let queue = unsafe { sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
         let queue = Self::own(queue, consumer, bell)?;
         // SAFETY: the queue is alive; null as destination ends the forwarding.
         unsafe { sys::rd_kafka_queue_forward(queue.queue.as_ptr(), ptr::null_mut()) };
@@ -260,33 +259,46 @@ impl<'m> Message<'m> {
     }
 
     /// Names and values of the headers in order; a header without value counts as empty.
-    pub(crate) fn headers(self) -> impl Iterator<Item = (&'m [u8], &'m [u8])> {
+    pub(crate) fn headers(self) -> Headers<'m> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is alive. The list belongs to it; librdkafka parses it at the first
-        // call, on this thread, and never moves it. Without headers the pointer stays null.
+        // call, on this thread, and never moves it.
         let code = unsafe { sys::rd_kafka_message_headers(self.message, &mut headers) };
-        let mut next = 0;
-        std::iter::from_fn(move || {
-            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return None;
-            }
-            let mut name: *const c_char = ptr::null();
-            let mut value: *const c_void = ptr::null();
-            let mut size = 0;
-            // SAFETY: the list is alive; an index past its end is answered with an error. Name
-            // (NUL-terminated) and value live as long as the message.
-            unsafe {
-                let code = sys::rd_kafka_header_get_all(
-                    headers, next, &mut name, &mut value, &mut size,
-                );
-                if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    return None;
-                }
-                next += 1;
-                let value = bytes(value, size).unwrap_or_default();
-                Some((CStr::from_ptr(name).to_bytes(), value))
-            }
-        })
+        Headers {
+            headers: result(code).ok().and_then(|()| NonNull::new(headers)),
+            next: 0,
+            message: PhantomData,
+        }
+    }
+}
+
+/// The headers of a message.
+#[derive(Clone)]
+pub(crate) struct Headers<'m> {
+    headers: Option<NonNull<sys::rd_kafka_headers_t>>,
+    next: usize,
+    message: PhantomData<&'m ()>,
+}
+
+impl<'m> Iterator for Headers<'m> {
+    type Item = (&'m [u8], &'m [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let headers = self.headers?.as_ptr();
+        let mut name: *const c_char = ptr::null();
+        let mut value: *const c_void = ptr::null();
+        let mut size = 0;
+        // SAFETY: the list is alive; an index past its end is answered with an error. Name
+        // (NUL-terminated) and value live as long as the message.
+        unsafe {
+            let next = self.next;
+            let code =
+                sys::rd_kafka_header_get_all(headers, next, &mut name, &mut value, &mut size);
+            result(code).ok()?;
+            self.next += 1;
+            let value = bytes(value, size).unwrap_or_default();
+            Some((CStr::from_ptr(name).to_bytes(), value))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What holds when the broker dies. `INTERLINE_KAFKA_KILL` and `INTERLINE_KAFKA_START` are shell
 //! commands that kill the broker at once and start it again on its data; the tests take turns.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "broker/support.rs"]
 #[allow(dead_code, reason = "the tests beside it use the rest")]
@@ -108,7 +109,10 @@ async fn a_crash_of_the_broker_loses_and_doubles_nothing() {
         if answers.iter().all(|answer| *answer == Committed::Applied) {
             break;
         }
-        assert!(answers.iter().all(|a| *a != Committed::Stale), "{answers:?}");
+        assert!(
+            answers.iter().all(|a| *a != Committed::Stale),
+            "{answers:?}"
+        );
     }
     within(async {
         while transport.state() != State::Connected {
@@ -116,7 +120,10 @@ async fn a_crash_of_the_broker_loses_and_doubles_nothing() {
         }
     })
     .await;
-    assert_eq!(content(&transport, &topic).await, (0..10_000).collect::<Vec<_>>());
+    assert_eq!(
+        content(&transport, &topic).await,
+        (0..10_000).collect::<Vec<_>>()
+    );
     member.drain().await;
 }
 
