@@ -186,7 +186,10 @@ impl ConsumerContext for MemberContext {
                 lost: consumer.assignment_lost(),
             },
         };
-        let mut waiting = self.rebalances.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self
+            .rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         waiting.push_back(rebalance);
     }
 }
@@ -267,8 +270,12 @@ pub(crate) fn join(
             }
         })
         .map_err(|cause| {
-            Error::new(ErrorKind::Unavailable, "subscribe", "no thread could be started")
-                .because(cause)
+            Error::new(
+                ErrorKind::Unavailable,
+                "subscribe",
+                "no thread could be started",
+            )
+            .because(cause)
         })?;
     Ok(handle)
 }
@@ -314,7 +321,9 @@ impl Member {
     /// The partitions of a list, by our names.
     fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
         let elements = list.elements();
-        let known = elements.iter().map(|e| self.partition(e.topic(), e.partition()));
+        let known = elements
+            .iter()
+            .map(|e| self.partition(e.topic(), e.partition()));
         known.flatten().collect()
     }
 
