@@ -25,7 +25,13 @@ use crate::replay::Replay;
 /// It is cheap to clone; clones share the connection and the publisher.
 ///
 /// ```
-/// # use interline_bus::test_event::Tick;
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Tick(u8);
+/// # impl interline_core::Event for Tick {
+/// #     const TYPE: &'static str = "clock.tick";
+/// #     const TOPIC: &'static str = "clock";
+/// #     type Codec = interline_json::Json;
+/// # }
 /// use interline_bus::Bus;
 /// use interline_memory as transport;
 ///

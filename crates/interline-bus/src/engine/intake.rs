@@ -69,17 +69,14 @@ impl Engine {
             return;
         }
         self.status.delivered(batch.records.len());
-        let mut records = batch.records.into_iter();
+        let mut records = batch.records;
+        let mut admitted = 0;
         if part.backlog.is_empty() {
-            for record in records.by_ref() {
-                if let Some(record) = self.offer(at, record) {
-                    self.parts[at].backlog.push_back(record);
-                    break;
-                }
-            }
+            let fits = |record: &&Recorded| self.offer(at, record);
+            admitted = records.iter().take_while(fits).count();
         }
         let part = &mut self.parts[at];
-        part.backlog.extend(records);
+        part.wait(records.drain(admitted..));
         part.regulate(&self.config, &self.control, self.paused);
     }
 
@@ -87,9 +84,21 @@ impl Engine {
     pub(super) fn refill_parts(&mut self) -> bool {
         let mut any = false;
         while let Some(at) = self.refill.pop() {
-            any |= self.refill_part(at);
+            if let Some(part) = self.parts.get_mut(at) {
+                part.refill = false;
+                any |= self.refill_part(at);
+            }
         }
         any
+    }
+
+    /// Looks at the backlog of a partition later in this turn.
+    pub(super) fn refill_later(&mut self, at: usize) {
+        let part = &mut self.parts[at];
+        if part.is_backed_up() && !part.refill {
+            part.refill = true;
+            self.refill.push(at);
+        }
     }
 
     fn refill_part(&mut self, at: usize) -> bool {
@@ -101,7 +110,7 @@ impl Engine {
             let Some(record) = part.backlog.pop_front() else {
                 break;
             };
-            if let Some(record) = self.offer(at, record) {
+            if !self.offer(at, &record) {
                 self.parts[at].backlog.push_front(record);
                 break;
             }
@@ -112,34 +121,40 @@ impl Engine {
         any
     }
 
-    /// Admits a record unless it has to wait, in which case it is given back.
-    fn offer(&mut self, at: usize, record: Recorded) -> Option<Recorded> {
+    /// Admits a record unless it has to wait.
+    ///
+    /// Records come by reference: a handler that is ready at once needs no copy, and not moving an
+    /// envelope is worth more than the rare clone.
+    fn offer(&mut self, at: usize, record: &Recorded) -> bool {
         let part = &mut self.parts[at];
         if part.was_done(record.position) {
             let seq = part.window.push(record.position, 0);
             part.window.settle(seq);
             part.changed();
-            return None;
+            return true;
         }
         if self.paused {
-            return Some(record);
+            return false;
         }
         match part.admission(record.position, &self.config) {
-            Admission::Wait => Some(record),
+            Admission::Wait => false,
             Admission::Open => {
                 self.admit(at, record);
-                None
+                true
             }
             Admission::Bury => {
-                let id = self.insert(at, record, 0, None, Returned::default());
+                let route = self
+                    .routes
+                    .find(&self.config.router, record.envelope.kind());
+                let id = self.insert(at, record, route, None, Returned::default());
                 let cause = "the process died each time while this event was running alone";
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Suspect, cause)));
-                None
+                true
             }
         }
     }
 
-    fn admit(&mut self, at: usize, record: Recorded) {
+    fn admit(&mut self, at: usize, record: &Recorded) {
         let route = self
             .routes
             .find(&self.config.router, record.envelope.kind());
@@ -147,7 +162,7 @@ impl Engine {
             return self.admit_unhandled(at, record);
         };
         let part = &mut self.parts[at];
-        let mut marks = Returned::read(&part.partition.topic, &record);
+        let mut marks = Returned::read(&part.partition.topic, record);
         if let Some(made) = part.tried.get(&record.position) {
             marks.attempts = marks.attempts.max(*made);
         }
@@ -157,21 +172,21 @@ impl Engine {
         if occupied.is_none() && marks == Returned::default() && self.may_run_at_once(at, route) {
             return self.run_at_once(at, record, route, lane);
         }
-        let id = self.insert(at, record, route, lane, marks);
+        let id = self.insert(at, record, Some(route), lane, marks);
         if occupied.is_none() {
             self.begin(id, marks.due.map(until_due).unwrap_or_default());
         }
     }
 
-    fn admit_unhandled(&mut self, at: usize, record: Recorded) {
+    fn admit_unhandled(&mut self, at: usize, record: &Recorded) {
         match self.config.policy.unhandled {
             Unhandled::Ack => {
                 self.status.count(|counts| counts.unhandled += 1);
-                self.pass(at, &record);
+                self.pass(at, record);
             }
             Unhandled::DeadLetter => {
                 let cause = format!("no handler takes the type {}", record.envelope.ty());
-                let id = self.insert(at, record, 0, None, Returned::default());
+                let id = self.insert(at, record, None, None, Returned::default());
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Unhandled, cause)));
             }
         }
@@ -205,12 +220,12 @@ impl Engine {
     }
 
     /// The fast way: a handler that is ready at once leaves no entry and no lane behind.
-    fn run_at_once(&mut self, at: usize, record: Recorded, route: usize, lane: Option<u64>) {
+    fn run_at_once(&mut self, at: usize, record: &Recorded, route: usize, lane: Option<u64>) {
         let make = &self.config.router.routes()[route].slot;
         let cell = self.runs.take(route, make);
         let part = &self.parts[at];
         let delivery = Delivery {
-            record: &record,
+            record,
             partition: &part.partition,
             topic: &part.topic,
             group: &self.config.group,
@@ -227,15 +242,15 @@ impl Engine {
             Some(Ok(())) => {
                 self.runs.free(cell, &mut Vec::new());
                 self.status.handled(1);
-                self.pass(at, &record);
+                self.pass(at, record);
             }
             Some(Err(failure)) => {
                 self.runs.free(cell, &mut Vec::new());
-                let id = self.insert(at, record, route, lane, Returned::default());
+                let id = self.insert(at, record, Some(route), lane, Returned::default());
                 self.finish(id, Err(failure));
             }
             None => {
-                let id = self.insert(at, record, route, lane, Returned::default());
+                let id = self.insert(at, record, Some(route), lane, Returned::default());
                 self.entries[id.at].state = EntryState::Running;
                 self.parts[at].running += 1;
                 self.runs.occupy(cell, &[id], self.deadline());
@@ -251,8 +266,8 @@ impl Engine {
     fn insert(
         &mut self,
         at: usize,
-        record: Recorded,
-        route: usize,
+        record: &Recorded,
+        route: Option<usize>,
         lane: Option<u64>,
         marks: Returned,
     ) -> EntryId {
@@ -273,12 +288,13 @@ impl Engine {
             serial: self.serial,
             part: at,
             seq,
-            record,
+            record: record.clone(),
             route,
             lane,
             next: None,
             attempts: marks.attempts,
             first_failure: marks.first_failure,
+            claimed: false,
             state: EntryState::Waiting,
         });
         id

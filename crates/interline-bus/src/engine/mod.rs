@@ -95,13 +95,16 @@ struct Entry {
     /// Its number in the partition's window.
     seq: u64,
     record: Recorded,
-    route: usize,
+    /// `None` if no handler takes its type.
+    route: Option<usize>,
     lane: Option<u64>,
     /// The next delivery of its lane.
     next: Option<EntryId>,
     /// Attempts made.
     attempts: u32,
     first_failure: Option<interline_core::Timestamp>,
+    /// Whether this process holds the inbox's claim for it.
+    claimed: bool,
     state: EntryState,
 }
 
@@ -347,7 +350,14 @@ impl Engine {
         for (_, part) in &mut self.parts {
             part.regulate(&self.config, &self.control, paused);
         }
-        self.refill.extend(self.parts.iter().map(|(at, _)| at));
+        let parts: Vec<usize> = self.parts.iter().map(|(at, _)| at).collect();
+        parts.into_iter().for_each(|at| self.refill_later(at));
+    }
+
+    /// The name of the handler that takes an entry, or empty.
+    fn handler_of(&self, entry: &Entry) -> &'static str {
+        let routes = self.config.router.routes();
+        entry.route.map_or("", |route| routes[route].name)
     }
 
     /// The topic that an event of `partition` was published to.
