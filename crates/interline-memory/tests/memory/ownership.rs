@@ -347,9 +347,10 @@ impl Simulation {
         }
     }
 
-    /// Every member that is awake reads; nobody is given an old fence, and of all who believe
-    /// that they own a partition at most one may store a checkpoint.
+    /// Every member that is awake reads, and nobody is given an old fence. Checkpoints are stored
+    /// before too, by those who do not know yet what they have lost.
     async fn look(&mut self) {
+        self.store().await;
         for (member, awake) in &mut self.members {
             let before: Vec<Fence> = member.owned.iter().map(|own| own.fence).collect();
             if *awake {
@@ -365,6 +366,11 @@ impl Simulation {
                 *known = own.fence;
             }
         }
+        self.store().await;
+    }
+
+    /// Of all who believe that they own a partition at most one may store a checkpoint.
+    async fn store(&self) {
         let mut applied: BTreeMap<Partition, usize> = BTreeMap::new();
         for (member, _) in self.members.iter().filter(|(_, awake)| *awake) {
             let all: Vec<Checkpoint> = member.owned.clone();
