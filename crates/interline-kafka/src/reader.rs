@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use crate::cluster::{Cluster, missing};
 use crate::error::{closed, kafka, kind};
 use crate::fetch::{Fetched, Fetcher};
-use crate::member::{Command, Handle};
+use crate::member::{Command, Handle, Shut};
 use crate::monitor::Watch;
 use crate::offsets;
 use crate::outbox::{End, Failure, Outbox};
@@ -87,6 +87,7 @@ impl Reader {
             .name("interline-kafka-read".to_owned())
             .spawn(move || {
                 let (outbox, inbox) = shared;
+                let _shut = Shut(Arc::clone(&inbox));
                 let wake = Wake::current();
                 inbox.woken_by_commands(wake.clone());
                 outbox.woken_by_room(wake.clone());

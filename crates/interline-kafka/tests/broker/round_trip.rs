@@ -1,13 +1,13 @@
 //! Publishing, reading and settling on a real broker.
 
-mod support;
+
 
 use bytes::Bytes;
 use interline_core::{
     Admin, Budget, Checkpoint, Committed, Control, Envelope, ErrorKind, Feed, HeaderName, Kind,
     Position, Progress, Range, Signal, Start, Suspect, Transport,
 };
-use support::{
+use crate::support::{
     Member, at, connect, event, group, make, numbered, publish, publisher, topic, within,
 };
 
@@ -194,7 +194,7 @@ async fn a_lost_position_ends_the_reading() {
     let start = Start::At(vec![(lost.clone(), Position::from(4))]);
     let refused = within(transport.admin().reset(&group, &topic, start.clone())).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::PositionLost);
-    let other = support::group("lost");
+    let other = crate::support::group("lost");
     let mut member = Member::start(&transport, &topic, &other, start).await;
     let error = loop {
         match within(member.feed.next(Budget::default())).await {
