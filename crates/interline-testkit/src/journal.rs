@@ -97,4 +97,12 @@ impl Gate {
         // The sender lives in `self`, so the wait cannot end without the gate being open.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }
+
+    /// Waits until it is shut.
+    ///
+    /// # Cancellation
+    /// A dropped wait changes nothing.
+    pub async fn until_shut(&self) {
+        let _ = self.0.subscribe().wait_for(|open| !*open).await;
+    }
 }

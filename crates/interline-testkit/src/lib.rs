@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod checker;
+mod event;
+mod faulty;
 mod harness;
 mod journal;
 mod member;
@@ -9,6 +11,9 @@ mod scene;
 mod suite;
 mod verdict;
 
+pub use crate::faulty::{
+    CommitFault, Faults, Faulty, FaultyControl, FaultyFeed, FaultyPublisher, Refusal,
+};
 pub use crate::harness::{Foreign, Harness};
 pub use crate::journal::{Gate, Journal};
 pub use crate::scenarios::SCENARIOS;

@@ -239,13 +239,18 @@ impl Reading {
         give: oneshot::Sender<AnyFeed>,
     ) {
         loop {
+            let reading = &self.state.reading;
             let next = async {
-                self.state.reading.pass().await;
+                reading.pass().await;
                 feed.next(Budget::default()).await
             };
             let signal = tokio::select! {
                 _ = &mut stopped => break,
                 signal = next => signal,
+                () = reading.until_shut() => {
+                    reading.pass().await;
+                    continue;
+                }
             };
             match signal {
                 Ok(signal) => self.take(signal).await,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,12 @@ use interline_core::{BoxFuture, Capabilities};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{Breach, Harness, SCENARIOS, Verdict};
+
+/// How long a scenario may take by the machine's clock.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// The same for one whose own clock is paused, so that it waits for nothing.
+const PAUSED_LIMIT: Duration = Duration::from_secs(60);
 
 /// One promise of the contract, tried out.
 #[derive(Clone, Copy)]
@@ -211,11 +217,23 @@ impl Suite {
         )
     }
 
+    /// Runs one scenario on a thread of its own. One that spins without end never lets a paused
+    /// clock reach a deadline, so the machine's clock sets the last one; the thread is left behind.
     fn try_out(&self, scenario: Scenario) -> Outcome {
         let begun = Instant::now();
-        let ending = catch_unwind(AssertUnwindSafe(|| self.ending(scenario)));
-        let ending = ending.unwrap_or_else(|panic| {
-            Ending::Failed(Breach::new(format!("panicked: {}", text_of(&*panic))))
+        let (sender, ending) = mpsc::channel();
+        let (paused, harness) = (self.paused, Arc::clone(&self.harness));
+        thread::spawn(move || {
+            let ending = catch_unwind(AssertUnwindSafe(|| try_in(paused, &harness(), scenario)));
+            let ending = ending.unwrap_or_else(|panic| {
+                Ending::Failed(Breach::new(format!("panicked: {}", text_of(&*panic))))
+            });
+            // Nobody listens any more if it took too long.
+            let _ = sender.send(ending);
+        });
+        let limit = if self.paused { PAUSED_LIMIT } else { LIMIT };
+        let ending = ending.recv_timeout(limit).unwrap_or_else(|_| {
+            Ending::Failed(Breach::new(format!("it had not ended after {limit:?}")))
         });
         Outcome {
             scenario: scenario.name,
@@ -223,42 +241,41 @@ impl Suite {
             took: begun.elapsed(),
         }
     }
+}
 
-    fn ending(&self, scenario: Scenario) -> Ending {
-        let runtime = match self.runtime() {
-            Ok(runtime) => runtime,
-            Err(error) => return Ending::Failed(Breach::new(format!("no runtime: {error}"))),
+fn try_in(paused: bool, harness: &Harness, scenario: Scenario) -> Ending {
+    let runtime = match runtime(paused) {
+        Ok(runtime) => runtime,
+        Err(error) => return Ending::Failed(Breach::new(format!("no runtime: {error}"))),
+    };
+    let ending = runtime.block_on(async {
+        let capabilities = match harness.capabilities().await {
+            Ok(capabilities) => capabilities,
+            Err(breach) => return Ending::Failed(breach),
         };
-        let harness = (self.harness)();
-        let ending = runtime.block_on(async {
-            let capabilities = match harness.capabilities().await {
-                Ok(capabilities) => capabilities,
-                Err(breach) => return Ending::Failed(breach),
-            };
-            if let Err(why) = (scenario.needs)(&harness, &capabilities) {
-                return Ending::Unsupported(why);
-            }
-            match (scenario.run)(&harness).await {
-                Ok(()) => Ending::Passed,
-                Err(breach) => Ending::Failed(breach),
-            }
-        });
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        ending
-    }
-
-    fn runtime(&self) -> io::Result<Runtime> {
-        if self.paused {
-            return Builder::new_current_thread()
-                .enable_all()
-                .start_paused(true)
-                .build();
+        if let Err(why) = (scenario.needs)(harness, &capabilities) {
+            return Ending::Unsupported(why);
         }
-        Builder::new_multi_thread()
-            .worker_threads(2)
+        match (scenario.run)(harness).await {
+            Ok(()) => Ending::Passed,
+            Err(breach) => Ending::Failed(breach),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ending
+}
+
+fn runtime(paused: bool) -> io::Result<Runtime> {
+    if paused {
+        return Builder::new_current_thread()
             .enable_all()
-            .build()
+            .start_paused(true)
+            .build();
     }
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
 }
 
 impl fmt::Debug for Suite {

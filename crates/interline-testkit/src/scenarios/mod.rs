@@ -1,6 +1,12 @@
 //! The scenarios, by subject.
 
+mod dead_letters;
+mod limits;
+mod order;
+mod ownership;
 mod publish;
+mod reading;
+mod retry;
 
 use interline_core::{Capabilities, Dedupe};
 
@@ -29,7 +35,15 @@ macro_rules! scenario {
 pub(crate) use scenario;
 
 /// Every scenario, by subject.
-pub const SCENARIOS: &[&[Scenario]] = &[publish::ALL];
+pub const SCENARIOS: &[&[Scenario]] = &[
+    publish::ALL,
+    limits::ALL,
+    reading::ALL,
+    ownership::ALL,
+    order::ALL,
+    retry::ALL,
+    dead_letters::ALL,
+];
 
 type Supported = Result<(), &'static str>;
 
@@ -72,5 +86,13 @@ pub(crate) fn server(_: &Harness, can: &Capabilities) -> Supported {
     supported(
         can.persistent,
         "there is no server that outlives this process",
+    )
+}
+
+pub(crate) fn lapsing(harness: &Harness, can: &Capabilities) -> Supported {
+    two_members(harness, can)?;
+    supported(
+        harness.lapses(),
+        "the lease of a silent member is renewed by its connection",
     )
 }
