@@ -1,7 +1,7 @@
 //! How many events a second go through the memory transport: published in batches, read
 //! in batches, a checkpoint for every batch read.
 //!
-//! `cargo run --release -p interline-memory --example rate -- [events] [partitions] [threads]`
+//! `cargo run --release -p interline-memory --example rate -- [events] [batch] [partitions] [threads]`
 
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
@@ -15,12 +15,11 @@ use interline_core::{
 };
 use uuid::Uuid;
 
-const BATCH: usize = 256;
-
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).map(|text| text.parse::<usize>());
     let mut argument = |default| arguments.next().and_then(Result::ok).unwrap_or(default);
-    let (events, partitions, threads) = (argument(2_000_000), argument(12), argument(1));
+    let (events, batch) = (argument(2_000_000), argument(256));
+    let (partitions, threads) = (argument(12), argument(1));
     let runtime = if threads > 1 {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -38,12 +37,12 @@ fn main() -> Result<()> {
     for payload in [128, 1_024] {
         let (mut ours, mut raw) = (Vec::new(), Vec::new());
         for _ in 0..5 {
-            ours.push(runtime.block_on(round(events, partitions, payload))?);
-            raw.push(runtime.block_on(channel(events, payload))?);
+            ours.push(runtime.block_on(round(events, batch, partitions, payload))?);
+            raw.push(runtime.block_on(channel(events, batch, payload))?);
         }
         let (ours, raw) = (median(ours), median(raw));
         println!(
-            "{payload:5} B, {partitions} partitions, {threads} threads: {:.2} M events/s, {:.0} ns; \
+            "{payload:5} B, batches of {batch}, {partitions} partitions, {threads} threads: {:.2} M events/s, {:.0} ns; \
              tokio mpsc {:.2} M, {:.0} ns; ratio {:.2}",
             ours / 1e6,
             1e9 / ours,
@@ -61,9 +60,9 @@ fn median(mut rates: Vec<f64>) -> f64 {
 }
 
 /// The same events through a channel, in the same batches.
-async fn channel(events: usize, payload: usize) -> Result<f64> {
+async fn channel(events: usize, batch: usize, payload: usize) -> Result<f64> {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(4_096);
-    let (mut source, batches) = (Source::new(payload)?, events / BATCH);
+    let (mut source, batches) = (Source::new(payload, batch)?, events / batch);
     let start = Instant::now();
     let sending = tokio::spawn(async move {
         for _ in 0..batches {
@@ -77,7 +76,7 @@ async fn channel(events: usize, payload: usize) -> Result<f64> {
         }
     });
     let (mut read, mut buffer) = (0, Vec::with_capacity(1_024));
-    while read < batches * BATCH {
+    while read < batches * batch {
         read += receiver.recv_many(&mut buffer, 1_024).await;
         buffer.clear();
     }
@@ -86,15 +85,15 @@ async fn channel(events: usize, payload: usize) -> Result<f64> {
     Ok(rate)
 }
 
-async fn round(events: usize, partitions: usize, payload: usize) -> Result<f64> {
+async fn round(events: usize, batch: usize, partitions: usize, payload: usize) -> Result<f64> {
     let more = std::env::var("RATE_QUERY").unwrap_or_default();
     let url = format!("memory://?partitions={partitions}&{more}");
     let transport = AnyTransport::new(interline_memory::connect(url).await?);
     let publisher = transport.publisher(PublisherOptions::default()).await?;
     let spec = SubscribeSpec::new(Group::new("rate")?, vec![Pattern::new("rate")?]);
     let (feed, control) = transport.subscribe(spec).await?;
-    let (source, batches) = (Source::new(payload)?, events / BATCH);
-    let events = batches * BATCH;
+    let (source, batches) = (Source::new(payload, batch)?, events / batch);
+    let events = batches * batch;
     let start = Instant::now();
     let publishing = tokio::spawn(publish(publisher, source, batches));
     read(feed, control, events).await?;
@@ -109,22 +108,24 @@ struct Source {
     kind: Arc<Kind>,
     payload: Bytes,
     keys: Vec<Bytes>,
+    size: usize,
     made: u64,
 }
 
 impl Source {
-    fn new(payload: usize) -> Result<Self> {
+    fn new(payload: usize, size: usize) -> Result<Self> {
         Ok(Self {
             topic: Topic::new("rate")?,
             kind: Arc::new(Kind::new("/rate", "rate.tick")?),
             payload: Bytes::from(vec![7; payload]),
             keys: (0..10_000).map(|n| Bytes::from(n.to_string())).collect(),
+            size,
             made: 0,
         })
     }
 
     fn batch(&mut self) -> Vec<Outgoing> {
-        (0..BATCH).map(|_| self.event()).collect()
+        (0..self.size).map(|_| self.event()).collect()
     }
 
     fn event(&mut self) -> Outgoing {
