@@ -1,5 +1,5 @@
 //! How many events a second go through the memory transport: published in batches, read
-//! in batches, a checkpoint for every batch read.
+//! in batches, checkpoints stored in between.
 //!
 //! `cargo run --release -p interline-memory --example rate -- [events] [batch] [partitions] [threads]`
 
@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use interline_core::{
     AnyControl, AnyFeed, AnyPublisher, AnyTransport, Budget, Bytes, Checkpoint, Control as _,
-    Envelope, EventId, Feed as _, Group, Kind, Outgoing, Pattern, Progress, Publisher as _,
-    PublisherOptions, Result, Signal, SubscribeSpec, Topic, Transport as _,
+    Envelope, EventId, Feed as _, Group, Kind, Outgoing, Pattern, Publisher as _, PublisherOptions,
+    Result, Signal, SubscribeSpec, Topic, Transport as _,
 };
 use uuid::Uuid;
 
@@ -154,22 +154,35 @@ async fn publish(publisher: AnyPublisher, mut source: Source, batches: usize) ->
     Ok(())
 }
 
+/// Reads to the end and stores a checkpoint of every partition once in 1,000 events, as the
+/// transport asks for.
 async fn read(mut feed: AnyFeed, control: AnyControl, events: usize) -> Result<()> {
-    let mut read = 0;
+    let (mut read, mut unstored) = (0, 0);
+    let mut owned: Vec<(bool, Checkpoint)> = Vec::new();
     while read < events {
-        let Signal::Batch(batch) = feed.next(Budget::default()).await? else {
-            continue;
+        let batch = match feed.next(Budget::default()).await? {
+            Signal::Assigned(all) => {
+                owned.extend(all.into_iter().map(|checkpoint| (false, checkpoint)));
+                owned.sort_by_key(|(_, checkpoint)| checkpoint.partition.index);
+                continue;
+            }
+            Signal::Batch(batch) => batch,
+            Signal::Revoking { .. } | Signal::Lost { .. } => continue,
         };
+        let (changed, checkpoint) = &mut owned[batch.partition.index as usize];
+        checkpoint.progress.frontier = batch.records.last().map(|record| record.position);
+        *changed = true;
         read += batch.records.len();
-        let checkpoint = Checkpoint {
-            partition: batch.partition,
-            fence: batch.fence,
-            progress: Progress {
-                frontier: batch.records.last().map(|record| record.position),
-                ..Progress::default()
-            },
-        };
-        control.commit(vec![checkpoint]).await?;
+        unstored += batch.records.len();
+        if unstored >= 1_000 {
+            unstored = 0;
+            let changed = owned.iter_mut().filter(|(changed, _)| *changed);
+            let checkpoints = changed.map(|(changed, checkpoint)| {
+                *changed = false;
+                checkpoint.clone()
+            });
+            control.commit(checkpoints.collect()).await?;
+        }
     }
     Ok(())
 }
