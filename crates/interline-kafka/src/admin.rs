@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use interline_core::{
-    Ensured, ErrorKind, Group, GroupInfo, LagAccuracy, Partition, PartitionLag, Pattern, Progress, Result, Start, Topic, TopicInfo, TopicSpec,
+    Ensured, ErrorKind, Group, GroupInfo, LagAccuracy, Partition, PartitionLag, Pattern, Progress,
+    Result, Start, Topic, TopicInfo, TopicSpec,
 };
 use interline_transport::checkpoint;
 use rdkafka::Offset;
@@ -42,20 +43,26 @@ impl interline_core::Admin for Admin {
 
     async fn topics(&self, pattern: &Pattern) -> Result<Vec<TopicInfo>> {
         let pattern = pattern.clone();
-        self.0.blocking("topics", move |cluster| list_topics(cluster, &pattern)).await
+        self.0
+            .blocking("topics", move |cluster| list_topics(cluster, &pattern))
+            .await
     }
 
     async fn groups(&self, topic: Option<&Topic>) -> Result<Vec<GroupInfo>> {
         let topic = topic.cloned();
         self.0
-            .blocking("groups", move |cluster| list_groups(cluster, topic.as_ref()))
+            .blocking("groups", move |cluster| {
+                list_groups(cluster, topic.as_ref())
+            })
             .await
     }
 
     async fn reset(&self, group: &Group, topic: &Topic, start: Start) -> Result<()> {
         let (group, topic) = (group.clone(), topic.clone());
         self.0
-            .blocking("reset", move |cluster| reset(cluster, &group, &topic, &start))
+            .blocking("reset", move |cluster| {
+                reset(cluster, &group, &topic, &start)
+            })
             .await
     }
 
@@ -63,7 +70,9 @@ impl interline_core::Admin for Admin {
         let name = self.0.resolved.names.topic(topic);
         let admin = self.0.admin("delete topic")?;
         let answers = admin.delete_topics(&[&name], &self.0.options()).await;
-        let answer = answers.map_err(|error| kafka("delete topic", &error))?.pop();
+        let answer = answers
+            .map_err(|error| kafka("delete topic", &error))?
+            .pop();
         self.0.forget(topic);
         match answer {
             Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) | Some(Ok(_)) | None => {
@@ -77,7 +86,10 @@ impl interline_core::Admin for Admin {
         let name = self.0.resolved.names.group(group);
         let admin = self.0.admin("delete group")?;
         let answers = admin.delete_groups(&[&name], &self.0.options()).await;
-        match answers.map_err(|error| kafka("delete group", &error))?.pop() {
+        match answers
+            .map_err(|error| kafka("delete group", &error))?
+            .pop()
+        {
             Some(Err((_, RDKafkaErrorCode::GroupIdNotFound))) | Some(Ok(_)) | None => Ok(()),
             Some(Err((_, code))) => Err(coded("delete group", code)),
         }
@@ -86,7 +98,11 @@ impl interline_core::Admin for Admin {
 
 /// A consumer that stands for `group` without joining it: it asks for offsets, and stores them
 /// as long as the group has no member.
-fn stand_in(cluster: &Cluster, operation: &'static str, group: &Group) -> Result<BaseConsumer<Watch>> {
+fn stand_in(
+    cluster: &Cluster,
+    operation: &'static str,
+    group: &Group,
+) -> Result<BaseConsumer<Watch>> {
     cluster
         .resolved
         .member(group, None)
@@ -105,14 +121,26 @@ fn list_topics(cluster: &Cluster, pattern: &Pattern) -> Result<Vec<TopicInfo>> {
         let name = cluster.resolved.names.topic(&topic);
         let events = (0..partitions)
             .map(|index| watermarks(cluster, "topics", &name, index))
-            .map(|ends| ends.map(|(first, next)| (next - first).cast_unsigned()).ok())
+            .map(|ends| {
+                ends.map(|(first, next)| (next - first).cast_unsigned())
+                    .ok()
+            })
             .sum();
-        infos.push(TopicInfo { topic, partitions, events });
+        infos.push(TopicInfo {
+            topic,
+            partitions,
+            events,
+        });
     }
     Ok(infos)
 }
 
-fn watermarks(cluster: &Cluster, operation: &'static str, name: &str, index: u32) -> Result<(i64, i64)> {
+fn watermarks(
+    cluster: &Cluster,
+    operation: &'static str,
+    name: &str,
+    index: u32,
+) -> Result<(i64, i64)> {
     let index = i32::try_from(index).unwrap_or(i32::MAX);
     let timeout = cluster.resolved.config.request_timeout;
     cluster
@@ -144,13 +172,20 @@ fn list_groups(cluster: &Cluster, topic: Option<&Topic>) -> Result<Vec<GroupInfo
         let mut owners = BTreeMap::new();
         for member in found.members() {
             for (name, index) in assignment::partitions(member.assignment().unwrap_or_default()) {
-                owners.insert((name, index), format!("{} at {}", member.id(), member.client_host()));
+                owners.insert(
+                    (name, index),
+                    format!("{} at {}", member.id(), member.client_host()),
+                );
             }
         }
         let partitions = lags(cluster, &group, &all, &owners)?;
         if !partitions.is_empty() {
             let members = found.members().len();
-            infos.push(GroupInfo { group, members, partitions });
+            infos.push(GroupInfo {
+                group,
+                members,
+                partitions,
+            });
         }
     }
     infos.sort_by(|a, b| a.group.cmp(&b.group));
@@ -200,7 +235,10 @@ fn done_beyond(list: &TopicPartitionList, name: &str, index: i32) -> u64 {
     let metadata = ffi::metadata(list, name, index);
     let text = std::str::from_utf8(&metadata).unwrap_or_default();
     let progress = checkpoint::decode(text).unwrap_or_default();
-    let lengths = progress.done.iter().map(|range| range.last.1 - range.first.1 + 1);
+    let lengths = progress
+        .done
+        .iter()
+        .map(|range| range.last.1 - range.first.1 + 1);
     lengths.sum()
 }
 
@@ -235,13 +273,17 @@ pub(crate) fn topics_with_place(
     let stored = stored_offsets(cluster, "subscribe", group, all)?;
     let names = &cluster.resolved.names;
     let places = stored.elements();
-    let places = places.iter().filter(|e| matches!(e.offset(), Offset::Offset(_)));
+    let places = places
+        .iter()
+        .filter(|e| matches!(e.offset(), Offset::Offset(_)));
     Ok(places.filter_map(|e| names.to_topic(e.topic())).collect())
 }
 
 fn reset(cluster: &Cluster, group: &Group, topic: &Topic, start: &Start) -> Result<()> {
     let all = listed(&cluster.metadata("reset", None)?, &cluster.resolved.names);
-    let count = *all.get(topic).ok_or_else(|| missing(cluster, "reset", topic))?;
+    let count = *all
+        .get(topic)
+        .ok_or_else(|| missing(cluster, "reset", topic))?;
     let consumer = stand_in(cluster, "reset", group)?;
     let failed = |error: KafkaError| kafka("reset", &error);
     let timeout = cluster.resolved.config.request_timeout;
@@ -250,12 +292,17 @@ fn reset(cluster: &Cluster, group: &Group, topic: &Topic, start: &Start) -> Resu
     for index in 0..count {
         let partition = Partition::new(topic.clone(), index);
         let (first, end) = offsets::ends(&consumer, &name, index, timeout).map_err(failed)?;
-        let offset = offsets::start(&consumer, &name, &partition, start, timeout).map_err(failed)?;
+        let offset =
+            offsets::start(&consumer, &name, &partition, start, timeout).map_err(failed)?;
         if offset < first || offset > end {
             return Err(error(
                 ErrorKind::PositionLost,
                 "reset",
-                format!("{partition} holds {first} to {}, not {}", end - 1, offset - 1),
+                format!(
+                    "{partition} holds {first} to {}, not {}",
+                    end - 1,
+                    offset - 1
+                ),
                 "choose a place that is kept",
             ));
         }

@@ -56,8 +56,7 @@ impl Cluster {
     pub(crate) fn new(resolved: Resolved, watch: Watch) -> Result<Arc<Self>> {
         let failed = |error| kafka("connect", &error);
         let config = resolved.client();
-        let hub: BaseProducer<Watch> =
-            config.create_with_context(watch.clone()).map_err(failed)?;
+        let hub: BaseProducer<Watch> = config.create_with_context(watch.clone()).map_err(failed)?;
         let mut quiet = resolved.client();
         // Nobody serves its log lines: they would pile up.
         quiet.set_log_level(RDKafkaLogLevel::Emerg);
@@ -89,8 +88,12 @@ impl Cluster {
                 }
             })
             .map_err(|cause| {
-                Error::new(ErrorKind::Unavailable, "connect", "no thread could be started")
-                    .because(cause)
+                Error::new(
+                    ErrorKind::Unavailable,
+                    "connect",
+                    "no thread could be started",
+                )
+                .because(cause)
             })?;
         Ok(cluster)
     }
@@ -162,11 +165,23 @@ impl Cluster {
     /// The client for changing things, with a token if one is needed.
     pub(crate) fn admin(&self, operation: &'static str) -> Result<&AdminClient<Watch>> {
         if let Some(tokens) = &self.watch.tokens {
-            let refused = |why: String| error::error(ErrorKind::Denied, operation, why, "check the source of the OAUTHBEARER token");
+            let refused = |why: String| {
+                error::error(
+                    ErrorKind::Denied,
+                    operation,
+                    why,
+                    "check the source of the OAUTHBEARER token",
+                )
+            };
             let token = tokens.current().map_err(|why| refused(why.to_owned()))?;
             let client = self.admin.inner();
-            ffi::set_token(client, &token.token, &token.principal_name, token.lifetime_ms)
-                .map_err(refused)?;
+            ffi::set_token(
+                client,
+                &token.token,
+                &token.principal_name,
+                token.lifetime_ms,
+            )
+            .map_err(refused)?;
         }
         Ok(&self.admin)
     }
@@ -284,7 +299,9 @@ fn durability(replicas: usize, min_isr: Option<usize>, declared: Durability) -> 
 pub(crate) fn missing(cluster: &Cluster, operation: &'static str, topic: &Topic) -> Error {
     let place = &cluster.resolved.place;
     let name = cluster.resolved.names.topic(topic);
-    let brokers = place.split_once("://").map_or(&**place, |(_, brokers)| brokers);
+    let brokers = place
+        .split_once("://")
+        .map_or(&**place, |(_, brokers)| brokers);
     error::error(
         ErrorKind::NotFound,
         operation,

@@ -102,7 +102,9 @@ fn capabilities(cluster: &Cluster, brokers: usize) -> Result<Capabilities> {
         return Err(error::error(
             ErrorKind::Config,
             "connect",
-            format!("`{place}` has {brokers} broker, which gives {durability}, and {wants} is required"),
+            format!(
+                "`{place}` has {brokers} broker, which gives {durability}, and {wants} is required"
+            ),
             format!("add brokers, or accept less with `min_durability={durability}`"),
         ));
     }

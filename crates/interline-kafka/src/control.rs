@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use interline_core::{
-    Checkpoint, Committed, Error, ErrorKind, Fence, Flow, Partition, Result,
-};
+use interline_core::{Checkpoint, Committed, Error, ErrorKind, Fence, Flow, Partition, Result};
 use tokio::sync::oneshot;
 
 use crate::SCHEME;

@@ -40,16 +40,18 @@ pub(crate) fn kind(code: Code) -> (ErrorKind, &'static str) {
         ),
         Code::PolicyViolation => (ErrorKind::Denied, "the cluster's policy forbids it"),
         Code::NonEmptyGroup => (ErrorKind::Invalid, "stop the group's members first"),
-        Code::UnsupportedVersion | Code::UnsupportedFeature => {
-            (ErrorKind::Unsupported, "use a broker of version 2.4 or later")
-        }
+        Code::UnsupportedVersion | Code::UnsupportedFeature => (
+            ErrorKind::Unsupported,
+            "use a broker of version 2.4 or later",
+        ),
         Code::PurgeQueue | Code::PurgeInflight => (
             ErrorKind::Closed,
             "flush with a longer deadline, or publish again with the same id",
         ),
-        Code::BadMessage | Code::InvalidMessage | Code::BadCompression => {
-            (ErrorKind::Protocol, "check the disks and network of the brokers")
-        }
+        Code::BadMessage | Code::InvalidMessage | Code::BadCompression => (
+            ErrorKind::Protocol,
+            "check the disks and network of the brokers",
+        ),
         _ => (
             ErrorKind::Unavailable,
             "check that the brokers are up; it is tried again by itself",

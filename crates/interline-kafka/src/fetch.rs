@@ -73,7 +73,10 @@ impl<C: ConsumerContext> Fetcher<C> {
 
     /// Reads `partition` from `next` on. To be called before the consumer is told to fetch it.
     pub(crate) fn open(&mut self, partition: Partition, name: &str, fence: Fence, next: i64) {
-        let known = self.sources.iter().find(|source| source.partition == partition);
+        let known = self
+            .sources
+            .iter()
+            .find(|source| source.partition == partition);
         let end = known.map_or(-1, |source| source.end);
         self.close(&partition);
         let bell = Arc::new(Bell::new(&self.wake));
@@ -169,7 +172,11 @@ impl<C: ConsumerContext> Source<C> {
         if let Some((code, text)) = self.error.take() {
             let partition = self.partition.clone();
             self.queue.bell().again();
-            return Some(Fetched::Error { partition, code, text });
+            return Some(Fetched::Error {
+                partition,
+                code,
+                text,
+            });
         }
         let room = budget.events.clamp(1, MOST);
         let messages = self.queue.receive(room, buffer);

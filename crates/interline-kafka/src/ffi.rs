@@ -48,8 +48,7 @@ impl<C: ConsumerContext> Queue<C> {
         let client = consumer.client().native_ptr();
         // SAFETY: the client is alive (`consumer` is borrowed), the name is NUL-terminated and
         // copied by the call. The result is null or a new reference that `Drop` gives back.
-        let queue =
-            unsafe { sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
+        let queue = unsafe { sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), partition) };
         let queue = Self::own(queue, consumer, bell)?;
         // SAFETY: the queue is alive; null as destination ends the forwarding.
         unsafe { sys::rd_kafka_queue_forward(queue.queue.as_ptr(), ptr::null_mut()) };
@@ -276,9 +275,8 @@ impl<'m> Message<'m> {
             // SAFETY: the list is alive; an index past its end is answered with an error. Name
             // (NUL-terminated) and value live as long as the message.
             unsafe {
-                let code = sys::rd_kafka_header_get_all(
-                    headers, next, &mut name, &mut value, &mut size,
-                );
+                let code =
+                    sys::rd_kafka_header_get_all(headers, next, &mut name, &mut value, &mut size);
                 if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
                     return None;
                 }

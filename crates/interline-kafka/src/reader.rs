@@ -17,7 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use crate::cluster::{Cluster, missing};
 use crate::error::{closed, kafka, kind};
 use crate::fetch::{Fetched, Fetcher};
-use crate::member::{Command, Handle};
+use crate::member::{Command, Handle, Shut};
 use crate::monitor::Watch;
 use crate::offsets;
 use crate::outbox::{End, Failure, Outbox};
@@ -87,6 +87,7 @@ impl Reader {
             .name("interline-kafka-read".to_owned())
             .spawn(move || {
                 let (outbox, inbox) = shared;
+                let _shut = Shut(Arc::clone(&inbox));
                 let wake = Wake::current();
                 inbox.woken_by_commands(wake.clone());
                 outbox.woken_by_room(wake.clone());
@@ -229,7 +230,11 @@ impl Reading {
                 self.take(batch);
                 true
             }
-            Some(Fetched::Error { partition, code, text }) => {
+            Some(Fetched::Error {
+                partition,
+                code,
+                text,
+            }) => {
                 let text = format!("{partition}: {text}");
                 self.judge(code, &text);
                 true
@@ -242,7 +247,10 @@ impl Reading {
         let mut is_done = false;
         if let Some(stop) = stop {
             let before = |offset: u64| offset.cast_signed() < stop;
-            is_done = batch.records.last().is_some_and(|r| !before(r.position.1 + 1));
+            is_done = batch
+                .records
+                .last()
+                .is_some_and(|r| !before(r.position.1 + 1));
             let inside = batch.records.partition_point(|r| before(r.position.1));
             batch.records.truncate(inside);
         }
@@ -269,13 +277,18 @@ impl Reading {
 
     /// Ends partitions whose rest holds no event: the consumer has passed it without one.
     fn compare(&mut self) {
-        let Ok(list) = self.consumer.position() else { return };
+        let Ok(list) = self.consumer.position() else {
+            return;
+        };
         let mut done = Vec::new();
         for element in list.elements() {
-            let Offset::Offset(position) = element.offset() else { continue };
+            let Offset::Offset(position) = element.offset() else {
+                continue;
+            };
             let index = element.partition().cast_unsigned();
             let passed = |(partition, part): (&Partition, &Part)| {
-                let is_it = partition.index == index && element.topic().ends_with(partition.topic.as_str());
+                let is_it =
+                    partition.index == index && element.topic().ends_with(partition.topic.as_str());
                 let is_read = self.fetcher.next_of(partition) >= position;
                 (is_it && is_read && part.stop.is_some_and(|stop| position >= stop))
                     .then(|| partition.clone())

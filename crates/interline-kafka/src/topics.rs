@@ -84,11 +84,17 @@ pub(crate) async fn compare(cluster: &Arc<Cluster>, spec: &TopicSpec) -> Result<
     let facts = cluster.ask("ensure", &spec.topic).await?;
     let mut drift = Vec::new();
     if let Some(partitions) = spec.partitions.filter(|wanted| *wanted != facts.partitions) {
-        drift.push(format!("partitions: {} instead of {partitions}", facts.partitions));
+        drift.push(format!(
+            "partitions: {} instead of {partitions}",
+            facts.partitions
+        ));
     }
     let replicas = spec.replication.map(usize::from);
     if let Some(replicas) = replicas.filter(|wanted| *wanted != facts.replicas) {
-        drift.push(format!("replicas: {} instead of {replicas}", facts.replicas));
+        drift.push(format!(
+            "replicas: {} instead of {replicas}",
+            facts.replicas
+        ));
     }
     let wanted = settings(spec);
     if !wanted.is_empty() {

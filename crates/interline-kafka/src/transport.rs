@@ -125,7 +125,10 @@ impl interline_core::Transport for Transport {
     async fn close(&self, deadline: Duration) -> Result<()> {
         let end = Instant::now() + deadline;
         self.cluster.close();
-        let Opened { publishers, readings } = {
+        let Opened {
+            publishers,
+            readings,
+        } = {
             let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *opened)
         };
@@ -135,7 +138,9 @@ impl interline_core::Transport for Transport {
             left += publisher.close(rest).await.len();
         }
         for reading in readings.iter().filter_map(Weak::upgrade) {
-            reading.close(end.saturating_duration_since(Instant::now())).await?;
+            reading
+                .close(end.saturating_duration_since(Instant::now()))
+                .await?;
         }
         if left == 0 {
             return Ok(());
@@ -155,7 +160,10 @@ impl interline_core::Transport for Transport {
 /// A group that has a place anywhere in a topic is not new there: what has none was added later,
 /// and starting it elsewhere than at its beginning would skip events.
 fn plan(cluster: &Cluster, spec: &SubscribeSpec) -> Result<(Vec<Topic>, BTreeMap<Topic, u32>)> {
-    let all = listed(&cluster.metadata("subscribe", None)?, &cluster.resolved.names);
+    let all = listed(
+        &cluster.metadata("subscribe", None)?,
+        &cluster.resolved.names,
+    );
     let topics = covered(spec, &all);
     for name in spec.topics.iter().filter_map(|pattern| pattern.as_exact()) {
         let topic = Topic::system(name)?;

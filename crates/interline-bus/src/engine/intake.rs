@@ -16,12 +16,17 @@ use crate::Delivery;
 use crate::handler::{Finished, Handled};
 
 impl Engine {
-    pub(super) fn on_signal(&mut self, signal: Signal) {
+    /// Takes a signal and says how many events it brought.
+    pub(super) fn on_signal(&mut self, signal: Signal) -> usize {
         match signal {
             Signal::Assigned(checkpoints) => {
                 checkpoints.into_iter().for_each(|c| self.on_assigned(c));
             }
-            Signal::Batch(batch) => self.on_batch(batch),
+            Signal::Batch(batch) => {
+                let events = batch.records.len();
+                self.on_batch(batch);
+                return events;
+            }
             Signal::Revoking {
                 partitions,
                 deadline,
@@ -41,6 +46,7 @@ impl Engine {
                 }
             }
         }
+        0
     }
 
     fn on_assigned(&mut self, checkpoint: Checkpoint) {

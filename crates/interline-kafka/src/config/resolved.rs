@@ -157,7 +157,10 @@ impl Config {
             ));
         }
         if self.topic_refresh.is_zero() || self.request_timeout.is_zero() {
-            return Err(config("`topic_refresh` or `request_timeout` is 0", "write 1s or more"));
+            return Err(config(
+                "`topic_refresh` or `request_timeout` is 0",
+                "write 1s or more",
+            ));
         }
         Ok(())
     }
@@ -276,10 +279,16 @@ impl Resolved {
             .set("max.in.flight", self.config.max_in_flight.to_string())
             .set("linger.ms", millis(self.config.linger))
             .set("message.timeout.ms", millis(timeout))
-            .set("message.max.bytes", crate::publisher::MAX_MESSAGE.to_string())
+            .set(
+                "message.max.bytes",
+                crate::publisher::MAX_MESSAGE.to_string(),
+            )
             // The window stops before the queue is full, which would refuse events.
             .set("queue.buffering.max.messages", (window + 1_024).to_string())
-            .set("queue.buffering.max.kbytes", crate::publisher::QUEUE_KIB.to_string());
+            .set(
+                "queue.buffering.max.kbytes",
+                crate::publisher::QUEUE_KIB.to_string(),
+            );
         client
     }
 
@@ -358,10 +367,11 @@ pub(crate) fn millis(duration: Duration) -> String {
 
 /// The remedy that names a property of a topic.
 pub(crate) fn kafka_configs(place: &str, topic: &str, change: &str) -> String {
-    let brokers = place.split_once("://").map_or(place, |(_, brokers)| brokers);
+    let brokers = place
+        .split_once("://")
+        .map_or(place, |(_, brokers)| brokers);
     format!(
         "kafka-configs --bootstrap-server {brokers} --entity-type topics --entity-name {topic} \
          --alter --add-config {change}"
     )
 }
-

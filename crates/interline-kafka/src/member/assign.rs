@@ -101,14 +101,24 @@ impl Member {
         let mut list = TopicPartitionList::with_capacity(beginnings.len());
         let mut assigned = Vec::with_capacity(beginnings.len());
         for beginning in beginnings {
-            let Beginning { partition, name, progress, start, is_new } = beginning;
+            let Beginning {
+                partition,
+                name,
+                progress,
+                start,
+                is_new,
+            } = beginning;
             if add(&mut list, &name, partition.index, Offset::Offset(start)).is_err() {
                 continue;
             }
             let fence = next_fence();
             // The queue has to be cut off before the consumer fetches into it.
             self.fetcher.open(partition.clone(), &name, fence, start);
-            let owned = Owned { fence, start, is_released: false };
+            let owned = Owned {
+                fence,
+                start,
+                is_released: false,
+            };
             self.owned.insert(partition.clone(), owned);
             if is_new {
                 // A restart before the first checkpoint would otherwise start elsewhere: at the
@@ -123,7 +133,11 @@ impl Member {
                     asked: None,
                 });
             }
-            assigned.push(Checkpoint { partition, fence, progress });
+            assigned.push(Checkpoint {
+                partition,
+                fence,
+                progress,
+            });
         }
         if !assigned.is_empty() {
             self.outbox.push(Signal::Assigned(assigned));

@@ -82,7 +82,9 @@ impl Commits {
     /// Answers one part of a question; the last part sends the answer.
     pub(super) fn answer(&mut self, asked: Option<(usize, usize)>, answer: Committed) {
         let Some((number, part)) = asked else { return };
-        let Some(slot) = self.requests.get_mut(number) else { return };
+        let Some(slot) = self.requests.get_mut(number) else {
+            return;
+        };
         let Some(request) = slot else { return };
         if request.answers[part].replace(answer).is_none() {
             request.missing -= 1;
@@ -127,7 +129,11 @@ impl Commits {
         let mut later = VecDeque::new();
         for entry in self.waiting.drain(..) {
             // One commit per partition and request: a second one waits for the next.
-            if self.outstanding.iter().any(|other| other.partition == entry.partition) {
+            if self
+                .outstanding
+                .iter()
+                .any(|other| other.partition == entry.partition)
+            {
                 later.push_back(entry);
                 continue;
             }
@@ -158,10 +164,7 @@ impl Commits {
         })
     }
 
-    fn finish(
-        &mut self,
-        result: impl Fn(&Entry) -> Result<(), Code>,
-    ) -> Vec<(Partition, Fence)> {
+    fn finish(&mut self, result: impl Fn(&Entry) -> Result<(), Code>) -> Vec<(Partition, Fence)> {
         let mut released = Vec::new();
         for entry in std::mem::take(&mut self.outstanding) {
             self.settle(&entry, result(&entry));

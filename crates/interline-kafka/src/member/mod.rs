@@ -13,7 +13,7 @@ mod topics;
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
@@ -67,17 +67,29 @@ pub(crate) struct Handle {
 }
 
 /// Commands on their way.
-#[derive(Default)]
 pub(crate) struct Inbox {
-    commands: Mutex<Vec<Command>>,
+    /// Nothing once the thread has ended: what is sent then is dropped, which answers it.
+    commands: Mutex<Option<Vec<Command>>>,
     wake: OnceLock<Wake>,
+}
+
+/// Closes an inbox when its thread ends, however it ends.
+pub(crate) struct Shut(pub(crate) Arc<Inbox>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
 }
 
 impl Handle {
     pub(crate) fn new() -> Self {
         Self {
             outbox: Arc::new(Outbox::new()),
-            inbox: Arc::default(),
+            inbox: Arc::new(Inbox {
+                commands: Mutex::new(Some(Vec::new())),
+                wake: OnceLock::new(),
+            }),
         }
     }
 
@@ -103,10 +115,14 @@ impl Drop for Handle {
 }
 
 impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Command>>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send(&self, command: Command) {
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        commands.push(command);
-        drop(commands);
+        if let Some(commands) = &mut *self.lock() {
+            commands.push(command);
+        }
         if let Some(wake) = self.wake.get() {
             wake.wake();
         }
@@ -118,7 +134,7 @@ impl Inbox {
     }
 
     pub(crate) fn take(&self) -> Vec<Command> {
-        std::mem::take(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
@@ -186,7 +202,10 @@ impl ConsumerContext for MemberContext {
                 lost: consumer.assignment_lost(),
             },
         };
-        let mut waiting = self.rebalances.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self
+            .rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         waiting.push_back(rebalance);
     }
 }
@@ -261,14 +280,19 @@ pub(crate) fn join(
         .name(format!("interline-kafka-{}", spec.group))
         .spawn(move || {
             let consumer = Arc::new(consumer);
+            let _shut = Shut(Arc::clone(&inbox));
             match Member::new(cluster, spec, consumer, Arc::clone(&outbox), inbox, topics) {
                 Some(member) => member.run(),
                 None => outbox.end(End::Closed),
             }
         })
         .map_err(|cause| {
-            Error::new(ErrorKind::Unavailable, "subscribe", "no thread could be started")
-                .because(cause)
+            Error::new(
+                ErrorKind::Unavailable,
+                "subscribe",
+                "no thread could be started",
+            )
+            .because(cause)
         })?;
     Ok(handle)
 }
@@ -314,7 +338,9 @@ impl Member {
     /// The partitions of a list, by our names.
     fn partitions(&self, list: &TopicPartitionList) -> Vec<Partition> {
         let elements = list.elements();
-        let known = elements.iter().map(|e| self.partition(e.topic(), e.partition()));
+        let known = elements
+            .iter()
+            .map(|e| self.partition(e.topic(), e.partition()));
         known.flatten().collect()
     }
 

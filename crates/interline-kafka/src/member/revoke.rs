@@ -61,13 +61,18 @@ impl Member {
         }
         let list = list.clone();
         // What was not released is gone all the same, and its owner has to know.
-        let held = open.into_iter().filter(|p| !self.is_released(p)).collect::<Vec<_>>();
+        let held = open
+            .into_iter()
+            .filter(|p| !self.is_released(p))
+            .collect::<Vec<_>>();
         self.lose(&held);
         self.unassign(&list);
     }
 
     fn is_released(&self, partition: &Partition) -> bool {
-        self.owned.get(partition).is_some_and(|owned| owned.is_released)
+        self.owned
+            .get(partition)
+            .is_some_and(|owned| owned.is_released)
     }
 
     fn lose(&mut self, partitions: &[Partition]) {
@@ -102,7 +107,11 @@ impl Member {
         let number = self.commits.ask(checkpoints.len(), reply);
         for (part, checkpoint) in checkpoints.into_iter().enumerate() {
             let asked = Some((number, part));
-            let Checkpoint { partition, fence, progress } = checkpoint;
+            let Checkpoint {
+                partition,
+                fence,
+                progress,
+            } = checkpoint;
             let owned = self.owned.get_mut(&partition);
             let Some(owned) = owned.filter(|owned| owned.fence == fence && !owned.is_released)
             else {

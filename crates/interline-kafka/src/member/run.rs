@@ -39,7 +39,12 @@ impl Member {
         }
         self.commits.close();
         self.outbox.end(End::Closed);
-        for reply in self.closing.take().into_iter().flat_map(|closing| closing.replies) {
+        for reply in self
+            .closing
+            .take()
+            .into_iter()
+            .flat_map(|closing| closing.replies)
+        {
             // Who gave up waiting does not want to know.
             let _ = reply.send(());
         }
@@ -48,10 +53,18 @@ impl Member {
     fn serve_commands(&mut self) {
         for command in self.inbox.take() {
             match command {
-                Command::Store { checkpoints, release, reply } => {
+                Command::Store {
+                    checkpoints,
+                    release,
+                    reply,
+                } => {
                     self.store(checkpoints, release, reply);
                 }
-                Command::Flow { partition, fence, flow } => {
+                Command::Flow {
+                    partition,
+                    fence,
+                    flow,
+                } => {
                     self.fetcher.flow(&partition, fence, flow);
                 }
                 Command::Leave => {
@@ -128,7 +141,9 @@ impl Member {
 
     /// Starts to leave the group; its answer is a last revocation.
     fn begin_closing(&mut self) {
-        let Some(closing) = &mut self.closing else { return };
+        let Some(closing) = &mut self.closing else {
+            return;
+        };
         if std::mem::replace(&mut closing.began, true) {
             return;
         }
@@ -146,7 +161,9 @@ impl Member {
     fn serve_commits(&mut self) {
         let owned = &self.owned;
         self.commits.drop_stale(|entry| {
-            owned.get(&entry.partition).is_some_and(|owned| owned.fence == entry.fence)
+            owned
+                .get(&entry.partition)
+                .is_some_and(|owned| owned.fence == entry.fence)
         });
         let mut released = self.commits.send();
         released.extend(self.commits.receive());
@@ -189,7 +206,11 @@ impl Member {
                 self.outbox.push(Signal::Batch(batch));
                 true
             }
-            Some(Fetched::Error { partition, code, text }) => {
+            Some(Fetched::Error {
+                partition,
+                code,
+                text,
+            }) => {
                 if matches!(crate::error::kind(code).0, ErrorKind::PositionLost) {
                     self.position_lost(&partition);
                 } else {

@@ -45,7 +45,10 @@ impl Topics {
 
 /// The topics of a cluster, with the number of their partitions.
 pub(crate) fn listed(metadata: &Metadata, names: &Names) -> BTreeMap<Topic, u32> {
-    let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
+    let topics = metadata
+        .topics()
+        .iter()
+        .filter(|topic| topic.error().is_none());
     topics
         .filter_map(|topic| {
             let partitions = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
@@ -56,7 +59,10 @@ pub(crate) fn listed(metadata: &Metadata, names: &Names) -> BTreeMap<Topic, u32>
 
 /// The topics among `all` that belong to a reading.
 pub(crate) fn covered(spec: &SubscribeSpec, all: &BTreeMap<Topic, u32>) -> BTreeSet<Topic> {
-    all.keys().filter(|topic| spec.covers(topic)).cloned().collect()
+    all.keys()
+        .filter(|topic| spec.covers(topic))
+        .cloned()
+        .collect()
 }
 
 impl Member {
@@ -92,13 +98,23 @@ impl Member {
     }
 
     fn note_missing(&mut self, found: &BTreeSet<Topic>) {
-        self.topics.missing.retain(|topic, _| !found.contains(topic));
+        self.topics
+            .missing
+            .retain(|topic, _| !found.contains(topic));
         for topic in self.topics.current.difference(found) {
-            let since = self.topics.missing.entry(topic.clone()).or_insert_with(Instant::now);
+            let since = self
+                .topics
+                .missing
+                .entry(topic.clone())
+                .or_insert_with(Instant::now);
             if since.elapsed() < GRACE {
                 continue;
             }
-            let is_named = self.spec.topics.iter().any(|p| p.as_exact() == Some(topic.as_str()));
+            let is_named = self
+                .spec
+                .topics
+                .iter()
+                .any(|p| p.as_exact() == Some(topic.as_str()));
             if is_named {
                 self.outbox.end(End::Failed(Failure {
                     kind: ErrorKind::NotFound,
@@ -114,7 +130,10 @@ impl Member {
     /// What an error of the consumer, or of one partition, means for the reading.
     pub(super) fn judge(&mut self, code: RDKafkaErrorCode, text: &str) {
         let (kind, remedy) = crate::error::kind(code);
-        let is_fatal = matches!(code, RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId);
+        let is_fatal = matches!(
+            code,
+            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId
+        );
         if kind == ErrorKind::Denied && code != RDKafkaErrorCode::Authentication || is_fatal {
             self.outbox.end(End::Failed(Failure {
                 kind: if is_fatal { ErrorKind::Closed } else { kind },
@@ -129,7 +148,12 @@ impl Member {
         }
         if kind == ErrorKind::NotFound {
             // Whether it is gone for good shows at the next look.
-            let soon = self.cluster.resolved.config.topic_refresh.min(Duration::from_secs(1));
+            let soon = self
+                .cluster
+                .resolved
+                .config
+                .topic_refresh
+                .min(Duration::from_secs(1));
             self.topics.looked = Instant::now()
                 .checked_sub(self.cluster.resolved.config.topic_refresh - soon)
                 .unwrap_or_else(Instant::now);

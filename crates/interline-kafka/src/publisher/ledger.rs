@@ -85,7 +85,12 @@ impl Ledger {
     }
 
     /// Opens a batch; the tag of its first event, the others follow.
-    pub(super) fn open(&self, ids: Vec<EventId>, places: Places<'_>, sender: ReceiptSender) -> usize {
+    pub(super) fn open(
+        &self,
+        ids: Vec<EventId>,
+        places: Places<'_>,
+        sender: ReceiptSender,
+    ) -> usize {
         let batch = Batch {
             outcomes: std::iter::repeat_with(|| None).take(ids.len()).collect(),
             missing: ids.len(),

@@ -118,7 +118,10 @@ impl Publisher {
             let level = facts.durability;
             tracing::warn!(target: "interline::kafka", topic = name, %level, "the durability is declared, since the cluster forbids to ask");
         }
-        let mut known = self.durability.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .durability
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         known.insert(name, facts.durability);
         Ok(())
     }
@@ -166,7 +169,10 @@ impl Publisher {
 
     fn knows(&self, topic: &Topic) -> bool {
         let name = self.cluster.resolved.names.topic(topic);
-        let known = self.durability.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self
+            .durability
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         known.contains_key(&name)
     }
 
@@ -215,7 +221,11 @@ impl interline_core::Publisher for Publisher {
             return Err(error(
                 ErrorKind::Limit,
                 "publish",
-                format!("a batch of {} events exceeds the limit of {}", batch.len(), ledger::MOST),
+                format!(
+                    "a batch of {} events exceeds the limit of {}",
+                    batch.len(),
+                    ledger::MOST
+                ),
                 "send smaller batches",
             ));
         }
@@ -228,7 +238,10 @@ impl interline_core::Publisher for Publisher {
         // From here on nothing waits: a dropped call has sent all or nothing.
         let (sender, receipt) = Receipt::channel(batch.len());
         self.ledger.tally.sent(batch.len(), bytes);
-        let ids = batch.iter().map(|outgoing| outgoing.envelope.id().clone()).collect();
+        let ids = batch
+            .iter()
+            .map(|outgoing| outgoing.envelope.id().clone())
+            .collect();
         let tag = self.ledger.open(ids, places, sender);
         self.send_all(&batch, tag, &mut refused);
         Ok(receipt)
@@ -253,7 +266,10 @@ impl Closer {
     /// Waits for what is on its way; gives up and names it at the deadline.
     async fn flush(&self, deadline: Duration) -> Vec<EventId> {
         let mark = self.ledger.mark();
-        if tokio::time::timeout(deadline, self.ledger.settled(mark)).await.is_ok() {
+        if tokio::time::timeout(deadline, self.ledger.settled(mark))
+            .await
+            .is_ok()
+        {
             return Vec::new();
         }
         let left = self.ledger.unsettled(mark);

@@ -75,7 +75,10 @@ impl ProducerContext for Deliveries {
 
 impl Deliveries {
     fn durability(&self, name: &str) -> Durability {
-        let known = self.durability.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self
+            .durability
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         known.get(name).copied().unwrap_or(Durability::Process)
     }
 }
@@ -110,8 +113,12 @@ impl Session {
                 served.ended.store(true, Ordering::Release);
             })
             .map_err(|cause| {
-                Error::new(ErrorKind::Unavailable, "publish", "no thread could be started")
-                    .because(cause)
+                Error::new(
+                    ErrorKind::Unavailable,
+                    "publish",
+                    "no thread could be started",
+                )
+                .because(cause)
             })?;
         Ok(session)
     }
@@ -140,7 +147,10 @@ impl Session {
             return;
         };
         tracing::warn!(target: "interline::kafka", "the producer met a fatal error and is made anew");
-        let mut producer = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        let mut producer = self
+            .producer
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let broken = std::mem::replace(&mut *producer, Arc::new(fresh));
         drop(producer);
         broken.purge(PurgeConfig::default().queue().inflight());
@@ -163,7 +173,8 @@ impl Session {
 
     /// Gives up what has no outcome yet; the outcomes come at once.
     pub(super) fn purge(&self) {
-        self.producer().purge(PurgeConfig::default().queue().inflight());
+        self.producer()
+            .purge(PurgeConfig::default().queue().inflight());
     }
 
     /// Hands an event to librdkafka, which copies it.
@@ -172,7 +183,10 @@ impl Session {
         for_each_header(envelope, Style::Underscore, |key, value| {
             let empty = OwnedHeaders::new_with_capacity(0);
             let grown = std::mem::replace(&mut headers, empty);
-            headers = grown.insert(Header { key, value: Some(value) });
+            headers = grown.insert(Header {
+                key,
+                value: Some(value),
+            });
         });
         let mut record = BaseRecord::with_opaque_to(name, tag).headers(headers);
         if let Some(key) = envelope.key() {

@@ -150,7 +150,7 @@ impl Log {
             return Vec::new();
         };
         let events = (until - from).min(budget.events.max(1) as u64);
-        let bytes = self.bytes_until(from) + budget.bytes as u64;
+        let bytes = self.bytes_until(from).saturating_add(budget.bytes as u64);
         let mut records = Vec::with_capacity(events as usize);
         let range = skip as usize..(skip + events) as usize;
         for (index, entry) in (from..).zip(self.entries.range(range)) {

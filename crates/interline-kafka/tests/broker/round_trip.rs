@@ -1,13 +1,13 @@
 //! Publishing, reading and settling on a real broker.
 
-mod support;
+
 
 use bytes::Bytes;
 use interline_core::{
     Admin, Budget, Checkpoint, Committed, Control, Envelope, ErrorKind, Feed, HeaderName, Kind,
     Position, Progress, Range, Signal, Start, Suspect, Transport,
 };
-use support::{
+use crate::support::{
     Member, at, connect, event, group, make, numbered, publish, publisher, topic, within,
 };
 
@@ -57,7 +57,10 @@ async fn what_is_published_is_read_byte_by_byte() {
         assert_eq!(copy, envelope);
         assert!(copy.headers().iter().eq(envelope.headers().iter()));
         assert_eq!(
-            copy.headers().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
+            copy.headers()
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect::<Vec<_>>(),
             ["x-twice", "x-twice", "x-empty"].map(HeaderName::from_static)
         );
     }
@@ -90,11 +93,15 @@ async fn a_checkpoint_comes_back_with_all_its_parts() {
         }),
     };
     let stored = checkpoint.progress.clone();
-    let answer = within(member.control.commit(vec![checkpoint])).await.unwrap();
+    let answer = within(member.control.commit(vec![checkpoint]))
+        .await
+        .unwrap();
     assert_eq!(answer, [Committed::Applied]);
     member.close().await;
 
-    let lag = within(transport.admin().groups(Some(&topic))).await.unwrap();
+    let lag = within(transport.admin().groups(Some(&topic)))
+        .await
+        .unwrap();
     let lag = lag.iter().find(|info| info.group == group).unwrap();
     assert_eq!(lag.partitions[0].frontier, at(9));
     assert_eq!(lag.partitions[0].end, at(99));
@@ -162,13 +169,19 @@ async fn a_lost_position_ends_the_reading() {
     assert_eq!(member.commit().await, [Committed::Applied]);
     member.close().await;
     // The topic is made anew and shorter, as after the loss of a disk.
-    within(transport.admin().delete_topic(&topic)).await.unwrap();
+    within(transport.admin().delete_topic(&topic))
+        .await
+        .unwrap();
     within(async {
-        while within(transport.admin().topics(&interline_core::Pattern::exact(topic.as_str())))
-            .await
-            .unwrap()
-            .first()
-            .is_some()
+        while within(
+            transport
+                .admin()
+                .topics(&interline_core::Pattern::exact(topic.as_str())),
+        )
+        .await
+        .unwrap()
+        .first()
+        .is_some()
         {
             tokio::task::yield_now().await;
         }
@@ -181,7 +194,7 @@ async fn a_lost_position_ends_the_reading() {
     let start = Start::At(vec![(lost.clone(), Position::from(4))]);
     let refused = within(transport.admin().reset(&group, &topic, start.clone())).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::PositionLost);
-    let other = support::group("lost");
+    let other = crate::support::group("lost");
     let mut member = Member::start(&transport, &topic, &other, start).await;
     let error = loop {
         match within(member.feed.next(Budget::default())).await {

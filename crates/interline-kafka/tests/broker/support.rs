@@ -1,5 +1,4 @@
 //! What the tests on a real broker share.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,65 +12,65 @@ use interline_core::{
 use interline_kafka::Config;
 
 /// The longest that anything may take; far more than it does.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The broker under test. Without one the test fails: a skipped test proves nothing.
-pub fn url() -> String {
+pub(crate) fn url() -> String {
     std::env::var("INTERLINE_KAFKA_URL")
         .expect("INTERLINE_KAFKA_URL names the broker to test with, as in kafka://127.0.0.1:9092")
 }
 
 /// The URL with more settings.
-pub fn url_with(settings: &str) -> String {
+pub(crate) fn url_with(settings: &str) -> String {
     let url = url();
     let sign = if url.contains('?') { '&' } else { '?' };
     format!("{url}{sign}{settings}")
 }
 
-pub async fn connect() -> AnyTransport {
+pub(crate) async fn connect() -> AnyTransport {
     connect_to(&url()).await
 }
 
-pub async fn connect_to(url: &str) -> AnyTransport {
+pub(crate) async fn connect_to(url: &str) -> AnyTransport {
     let config = Config::try_from(url).unwrap();
     AnyTransport::new(within(interline_kafka::connect(config)).await.unwrap())
 }
 
 /// A name that no other run has used.
-pub fn fresh(what: &str) -> String {
+pub(crate) fn fresh(what: &str) -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
     format!("{what}-{now:x}")
 }
 
-pub fn topic(what: &str) -> Topic {
+pub(crate) fn topic(what: &str) -> Topic {
     Topic::new(fresh(what)).unwrap()
 }
 
-pub fn group(what: &str) -> Group {
+pub(crate) fn group(what: &str) -> Group {
     Group::new(fresh(what)).unwrap()
 }
 
 /// Ends a test that makes no progress.
-pub async fn within<F: Future>(what: F) -> F::Output {
+pub(crate) async fn within<F: Future>(what: F) -> F::Output {
     tokio::time::timeout(PATIENCE, what)
         .await
         .expect("no progress")
 }
 
-pub async fn make(transport: &AnyTransport, topic: &Topic, partitions: u32) {
+pub(crate) async fn make(transport: &AnyTransport, topic: &Topic, partitions: u32) {
     use interline_core::Admin;
     let spec = TopicSpec::new(topic.clone()).partitions(partitions);
     within(transport.admin().ensure(vec![spec])).await.unwrap();
 }
 
-pub async fn publisher(transport: &AnyTransport) -> AnyPublisher {
+pub(crate) async fn publisher(transport: &AnyTransport) -> AnyPublisher {
     transport
         .publisher(PublisherOptions::default())
         .await
         .unwrap()
 }
 
-pub fn event(key: Option<&str>, payload: &str) -> Envelope {
+pub(crate) fn event(key: Option<&str>, payload: &str) -> Envelope {
     let kind = Kind::new("/test", "test.happened").unwrap();
     let mut builder = Envelope::builder(kind).payload(payload.to_owned());
     if let Some(key) = key {
@@ -81,7 +80,7 @@ pub fn event(key: Option<&str>, payload: &str) -> Envelope {
 }
 
 /// Publishes and expects every event to be stored; partition and offset of each.
-pub async fn publish(
+pub(crate) async fn publish(
     publisher: &AnyPublisher,
     topic: &Topic,
     events: Vec<Envelope>,
@@ -105,29 +104,29 @@ pub async fn publish(
         .collect()
 }
 
-pub fn numbered(from: usize, to: usize, keys: usize) -> Vec<Envelope> {
+pub(crate) fn numbered(from: usize, to: usize, keys: usize) -> Vec<Envelope> {
     (from..to)
         .map(|n| event(Some(&format!("key-{}", n % keys)), &n.to_string()))
         .collect()
 }
 
 /// A member that settles whatever it reads.
-pub struct Member {
-    pub feed: AnyFeed,
-    pub control: AnyControl,
-    pub owned: BTreeMap<Partition, (Fence, Progress)>,
+pub(crate) struct Member {
+    pub(crate) feed: AnyFeed,
+    pub(crate) control: AnyControl,
+    pub(crate) owned: BTreeMap<Partition, (Fence, Progress)>,
     /// Key and number of every event read, in order.
-    pub read: Vec<(String, usize)>,
-    pub revoked: usize,
-    pub lost: usize,
+    pub(crate) read: Vec<(String, usize)>,
+    pub(crate) revoked: usize,
+    pub(crate) lost: usize,
 }
 
 impl Member {
-    pub async fn join(transport: &AnyTransport, topic: &Topic, group: &Group) -> Self {
+    pub(crate) async fn join(transport: &AnyTransport, topic: &Topic, group: &Group) -> Self {
         Self::start(transport, topic, group, Start::Earliest).await
     }
 
-    pub async fn start(
+    pub(crate) async fn start(
         transport: &AnyTransport,
         topic: &Topic,
         group: &Group,
@@ -136,6 +135,10 @@ impl Member {
         let mut spec = SubscribeSpec::new(group.clone(), vec![Pattern::exact(topic.as_str())]);
         spec.start = start;
         let (feed, control) = within(transport.subscribe(spec)).await.unwrap();
+        Self::of(feed, control)
+    }
+
+    pub(crate) fn of(feed: AnyFeed, control: AnyControl) -> Self {
         Self {
             feed,
             control,
@@ -147,7 +150,7 @@ impl Member {
     }
 
     /// Takes one signal and obeys it; releases at once what is revoked.
-    pub async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         match within(self.feed.next(Budget::default())).await.unwrap() {
             Signal::Assigned(checkpoints) => self.assigned(checkpoints),
             Signal::Batch(batch) => self.take(&batch),
@@ -172,7 +175,7 @@ impl Member {
         }
     }
 
-    pub fn assigned(&mut self, checkpoints: Vec<Checkpoint>) {
+    pub(crate) fn assigned(&mut self, checkpoints: Vec<Checkpoint>) {
         for Checkpoint {
             partition,
             fence,
@@ -183,7 +186,7 @@ impl Member {
         }
     }
 
-    pub fn take(&mut self, batch: &Batch) {
+    pub(crate) fn take(&mut self, batch: &Batch) {
         let (fence, progress) = self
             .owned
             .get_mut(&batch.partition)
@@ -208,7 +211,7 @@ impl Member {
         }
     }
 
-    pub fn checkpoints(&self, partitions: &[Partition]) -> Vec<Checkpoint> {
+    pub(crate) fn checkpoints(&self, partitions: &[Partition]) -> Vec<Checkpoint> {
         partitions
             .iter()
             .filter_map(|partition| {
@@ -222,34 +225,34 @@ impl Member {
             .collect()
     }
 
-    pub fn all(&self) -> Vec<Checkpoint> {
+    pub(crate) fn all(&self) -> Vec<Checkpoint> {
         let partitions: Vec<Partition> = self.owned.keys().cloned().collect();
         self.checkpoints(&partitions)
     }
 
     /// Reads until this many events have come.
-    pub async fn read_to(&mut self, count: usize) {
+    pub(crate) async fn read_to(&mut self, count: usize) {
         while self.read.len() < count {
             self.step().await;
         }
     }
 
-    pub async fn own_to(&mut self, count: usize) {
+    pub(crate) async fn own_to(&mut self, count: usize) {
         while self.owned.len() < count {
             self.step().await;
         }
     }
 
-    pub async fn commit(&self) -> Vec<Committed> {
+    pub(crate) async fn commit(&self) -> Vec<Committed> {
         within(self.control.commit(self.all())).await.unwrap()
     }
 
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         within(self.control.close(PATIENCE)).await.unwrap();
     }
 
     /// Commits, leaves and closes, as a drain does.
-    pub async fn drain(self) {
+    pub(crate) async fn drain(self) {
         self.control.leave();
         within(self.control.release(self.all())).await.unwrap();
         self.close().await;
@@ -257,6 +260,6 @@ impl Member {
 }
 
 /// The one partition that a checkpoint of these members is about.
-pub fn at(position: u64) -> Option<Position> {
+pub(crate) fn at(position: u64) -> Option<Position> {
     Some(Position::from(position))
 }
