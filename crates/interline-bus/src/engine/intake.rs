@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use interline_core::{Batch, Checkpoint, Recorded, Signal, Timestamp};
+use interline_core::{Batch, Checkpoint, Recorded, Signal, Timestamp, planted};
 use interline_reliability::{Failure, FailureKind, Returned, Unhandled};
 use tokio::time::Instant;
 
@@ -152,6 +152,7 @@ impl Engine {
             marks.attempts = marks.attempts.max(*made);
         }
         let key = record.envelope.key();
+        let key = key.filter(|_| !planted::is("lane-ignored"));
         let lane = key.map(|key| FixedState::default().hash_one(&**key));
         let occupied = lane.filter(|lane| part.lanes.contains_key(lane));
         if occupied.is_none() && marks == Returned::default() && self.may_run_at_once(at, route) {
@@ -259,6 +260,10 @@ impl Engine {
         self.serial += 1;
         let part = &mut self.parts[at];
         let seq = part.window.push(record.position, record.envelope.size());
+        if planted::is("ack-before-effect") {
+            part.window.settle(seq);
+            part.changed();
+        }
         let id = EntryId {
             at: self.entries.vacant_key(),
             serial: self.serial,
