@@ -228,7 +228,11 @@ fn diagnose(lines: &[String]) -> Option<&'static Sign> {
 
 fn explain(sign: &Sign, lines: &[String], resolved: &Resolved) -> Error {
     let place = &resolved.place;
-    let said = lines.iter().rev().find(|line| line.contains(sign.words)).cloned();
+    let said = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains(sign.words))
+        .cloned();
     let (what, remedy) = if sign.words == CERTIFICATE && is_other_name(resolved) {
         (
             "has a certificate for another host name",
@@ -237,7 +241,11 @@ fn explain(sign: &Sign, lines: &[String], resolved: &Resolved) -> Error {
     } else {
         (sign.what, sign.remedy)
     };
-    let kind = if sign.is_final { ErrorKind::Denied } else { ErrorKind::Unavailable };
+    let kind = if sign.is_final {
+        ErrorKind::Denied
+    } else {
+        ErrorKind::Unavailable
+    };
     error::error(kind, "connect", format!("`{place}` {what}"), remedy)
         .because(said.unwrap_or_default())
 }

@@ -108,7 +108,10 @@ async fn a_crash_of_the_broker_loses_and_doubles_nothing() {
         if answers.iter().all(|answer| *answer == Committed::Applied) {
             break;
         }
-        assert!(answers.iter().all(|a| *a != Committed::Stale), "{answers:?}");
+        assert!(
+            answers.iter().all(|a| *a != Committed::Stale),
+            "{answers:?}"
+        );
     }
     within(async {
         while transport.state() != State::Connected {
@@ -116,7 +119,10 @@ async fn a_crash_of_the_broker_loses_and_doubles_nothing() {
         }
     })
     .await;
-    assert_eq!(content(&transport, &topic).await, (0..10_000).collect::<Vec<_>>());
+    assert_eq!(
+        content(&transport, &topic).await,
+        (0..10_000).collect::<Vec<_>>()
+    );
     member.drain().await;
 }
 

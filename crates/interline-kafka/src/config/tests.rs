@@ -95,7 +95,9 @@ fn no_debug_shows_a_secret() {
     );
     let mut config = Config::try_from(&*url).unwrap();
     config.password = Some(CANARY.into());
-    config.properties.insert("ssl.key.pem".to_owned(), CANARY.into());
+    config
+        .properties
+        .insert("ssl.key.pem".to_owned(), CANARY.into());
     let shown = format!("{config:?} {:?}", config.resolve().unwrap());
     assert!(!shown.contains(CANARY), "{shown}");
 }
@@ -104,7 +106,9 @@ fn no_debug_shows_a_secret() {
 fn a_refused_value_of_librdkafka_is_not_shown() {
     let url = format!("kafka://localhost?kafka.ssl.providers={CANARY}&kafka.debug={CANARY}");
     let resolved = Config::try_from(&*url).unwrap().resolve().unwrap();
-    let created = resolved.client().create::<rdkafka::consumer::BaseConsumer>();
+    let created = resolved
+        .client()
+        .create::<rdkafka::consumer::BaseConsumer>();
     let error = crate::error::kafka("connect", &created.err().unwrap());
     assert!(!format!("{error} {error:?}").contains(CANARY), "{error:?}");
 }

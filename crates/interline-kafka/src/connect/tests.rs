@@ -31,7 +31,10 @@ fn the_words_of_librdkafka_are_understood() {
             "b:1/bootstrap: Disconnected: connection closed by peer (after 0ms in state UP)",
             "want a login",
         ),
-        ("b:1/bootstrap: Connect to ipv4#b:1 failed: Connection refused", "refuses connections"),
+        (
+            "b:1/bootstrap: Connect to ipv4#b:1 failed: Connection refused",
+            "refuses connections",
+        ),
     ] {
         let found = meaning(line).unwrap_or("nothing");
         assert!(found.contains(what), "{line}: {found}");

@@ -32,7 +32,9 @@ async fn events_travel_over_tls_with_a_login() {
     let mut member = crate::support::Member::join(&transport, &topic, &group("tls")).await;
     member.read_to(100).await;
     member.drain().await;
-    within(transport.close(crate::support::PATIENCE)).await.unwrap();
+    within(transport.close(crate::support::PATIENCE))
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
