@@ -9,7 +9,6 @@ use interline_core::{
 };
 use interline_reliability::{DeadLetter, DeadLetterPolicy, Inbox, Policy, Retry, Unhandled};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::bus::Bus;
 use crate::engine::{Config, DeadLetterHook, Engine, Status};
@@ -68,7 +67,7 @@ impl GroupBuilder {
 
     pub(crate) fn broadcast(bus: Bus, name: &str) -> Self {
         Self {
-            suffix: Some(Uuid::now_v7().simple().to_string()),
+            suffix: Some(format!("{:016x}", fastrand::u64(..))),
             start: Start::Latest,
             ..Self::new(bus, name)
         }

@@ -1,4 +1,5 @@
 //! The engine over the memory transport, under a paused clock.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,11 @@ async fn bus() -> Bus {
     Bus::new(interline_memory::connect("memory://").await.unwrap()).source("/test")
 }
 
+/// What a handler does for so long.
+async fn work(time: Duration) {
+    tokio::time::sleep_until(Instant::now() + time).await;
+}
+
 async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(120), future)
         .await
@@ -62,7 +68,7 @@ async fn every_event_is_handled_once_in_the_order_of_its_key() -> Result<()> {
         .on(move |event: Placed| {
             let seen = seen.clone();
             async move {
-                tokio::time::sleep(Duration::from_millis(fastrand::u64(0..20))).await;
+                work(Duration::from_millis(fastrand::u64(0..20))).await;
                 seen.send(event).map_err(|_| "closed".permanent())
             }
         })
@@ -194,7 +200,7 @@ async fn a_crash_replays_no_more_than_was_not_checkpointed_and_loses_nothing() -
         let builder = bus.group("g").lanes(8).on(move |event: Placed| {
             let (seen, sender) = (Arc::clone(&seen), sender.clone());
             async move {
-                tokio::time::sleep(Duration::from_millis(fastrand::u64(1..30))).await;
+                work(Duration::from_millis(fastrand::u64(1..30))).await;
                 seen.lock().unwrap().push((event.key, event.number));
                 let _ = sender.send(());
                 Handled::Ok(())
@@ -318,7 +324,7 @@ async fn a_drain_waits_for_what_runs_and_names_what_does_not_finish() -> Result<
             async move {
                 let _ = seen.send(());
                 let secs = if event.number == 0 { 2 } else { 20 };
-                tokio::time::sleep(Duration::from_secs(secs)).await;
+                work(Duration::from_secs(secs)).await;
                 Handled::Ok(())
             }
         })
@@ -384,7 +390,7 @@ async fn an_event_that_kills_its_process_is_buried_unrun() -> Result<()> {
         workers.abort();
     }
     assert!(deaths >= 3, "{deaths}");
-    let ran = ran.lock().unwrap();
+    let ran = ran.lock().unwrap().clone();
     assert!(ran.contains(&0) && ran.contains(&2));
     let letters = DeadLetters::open(bus.transport().clone(), "orders.g.dlq").await?;
     let all = letters.list(&Filter::default()).await?;

@@ -247,6 +247,8 @@ proptest! {
 
 #[test]
 fn fresh_ids_sort_by_the_time_of_their_making() {
-    let ids: Vec<EventId> = (0..1_000).map(|_| EventId::new()).collect();
+    let at = |millis| EventId::at(Timestamp::from_unix_millis(millis));
+    let ids: Vec<EventId> = (1_700_000_000_000..1_700_000_001_000).map(at).collect();
     assert!(ids.is_sorted_by(|a, b| a < b));
+    assert_ne!(at(0), at(0));
 }

@@ -6,7 +6,7 @@ mod rules;
 
 use proc_macro::TokenStream;
 
-/// Makes a struct or an enum an event; see the [crate](crate) for what stands in `#[event(..)]`.
+/// Makes a struct or an enum an event; see the [crate] for what stands in `#[event(..)]`.
 #[proc_macro_derive(Event, attributes(event))]
 pub fn derive_event(input: TokenStream) -> TokenStream {
     syn::parse(input)

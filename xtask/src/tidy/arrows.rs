@@ -11,7 +11,7 @@ const TRANSPORT: &[&str] = &["interline-core", "interline-transport"];
 const ALLOWED: &[(&str, &[&str])] = &[
     ("interline-core", &[]),
     ("interline-macros", &[]),
-    ("interline-transport", CORE),
+    ("interline-transport", &["interline-core", "interline-json"]),
     ("interline-json", CORE),
     ("interline-avro", CORE),
     ("interline-protobuf", CORE),

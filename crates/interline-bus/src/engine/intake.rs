@@ -16,12 +16,17 @@ use crate::Delivery;
 use crate::handler::{Finished, Handled};
 
 impl Engine {
-    pub(super) fn on_signal(&mut self, signal: Signal) {
+    /// Takes a signal and says how many events it brought.
+    pub(super) fn on_signal(&mut self, signal: Signal) -> usize {
         match signal {
             Signal::Assigned(checkpoints) => {
                 checkpoints.into_iter().for_each(|c| self.on_assigned(c));
             }
-            Signal::Batch(batch) => self.on_batch(batch),
+            Signal::Batch(batch) => {
+                let events = batch.records.len();
+                self.on_batch(batch);
+                return events;
+            }
             Signal::Revoking {
                 partitions,
                 deadline,
@@ -41,6 +46,7 @@ impl Engine {
                 }
             }
         }
+        0
     }
 
     fn on_assigned(&mut self, checkpoint: Checkpoint) {
@@ -69,17 +75,14 @@ impl Engine {
             return;
         }
         self.status.delivered(batch.records.len());
-        let mut records = batch.records.into_iter();
+        let mut records = batch.records;
+        let mut admitted = 0;
         if part.backlog.is_empty() {
-            for record in records.by_ref() {
-                if let Some(record) = self.offer(at, record) {
-                    self.parts[at].wait(std::iter::once(record));
-                    break;
-                }
-            }
+            let fits = |record: &&Recorded| self.offer(at, record);
+            admitted = records.iter().take_while(fits).count();
         }
         let part = &mut self.parts[at];
-        part.wait(records);
+        part.wait(records.drain(admitted..));
         part.regulate(&self.config, &self.control, self.paused);
     }
 
@@ -113,7 +116,7 @@ impl Engine {
             let Some(record) = part.backlog.pop_front() else {
                 break;
             };
-            if let Some(record) = self.offer(at, record) {
+            if !self.offer(at, &record) {
                 self.parts[at].backlog.push_front(record);
                 break;
             }
@@ -124,23 +127,26 @@ impl Engine {
         any
     }
 
-    /// Admits a record unless it has to wait, in which case it is given back.
-    fn offer(&mut self, at: usize, record: Recorded) -> Option<Recorded> {
+    /// Admits a record unless it has to wait.
+    ///
+    /// Records come by reference: a handler that is ready at once needs no copy, and not moving an
+    /// envelope is worth more than the rare clone.
+    fn offer(&mut self, at: usize, record: &Recorded) -> bool {
         let part = &mut self.parts[at];
         if part.was_done(record.position) {
             let seq = part.window.push(record.position, 0);
             part.window.settle(seq);
             part.changed();
-            return None;
+            return true;
         }
         if self.paused {
-            return Some(record);
+            return false;
         }
         match part.admission(record.position, &self.config) {
-            Admission::Wait => Some(record),
+            Admission::Wait => false,
             Admission::Open => {
                 self.admit(at, record);
-                None
+                true
             }
             Admission::Bury => {
                 let route = self
@@ -149,12 +155,12 @@ impl Engine {
                 let id = self.insert(at, record, route, None, Returned::default());
                 let cause = "the process died each time while this event was running alone";
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Suspect, cause)));
-                None
+                true
             }
         }
     }
 
-    fn admit(&mut self, at: usize, record: Recorded) {
+    fn admit(&mut self, at: usize, record: &Recorded) {
         let route = self
             .routes
             .find(&self.config.router, record.envelope.kind());
@@ -162,7 +168,7 @@ impl Engine {
             return self.admit_unhandled(at, record);
         };
         let part = &mut self.parts[at];
-        let mut marks = Returned::read(&part.partition.topic, &record);
+        let mut marks = Returned::read(&part.partition.topic, record);
         if let Some(made) = part.tried.get(&record.position) {
             marks.attempts = marks.attempts.max(*made);
         }
@@ -178,11 +184,11 @@ impl Engine {
         }
     }
 
-    fn admit_unhandled(&mut self, at: usize, record: Recorded) {
+    fn admit_unhandled(&mut self, at: usize, record: &Recorded) {
         match self.config.policy.unhandled {
             Unhandled::Ack => {
                 self.status.count(|counts| counts.unhandled += 1);
-                self.pass(at, &record);
+                self.pass(at, record);
             }
             Unhandled::DeadLetter => {
                 let cause = format!("no handler takes the type {}", record.envelope.ty());
@@ -220,12 +226,12 @@ impl Engine {
     }
 
     /// The fast way: a handler that is ready at once leaves no entry and no lane behind.
-    fn run_at_once(&mut self, at: usize, record: Recorded, route: usize, lane: Option<u64>) {
+    fn run_at_once(&mut self, at: usize, record: &Recorded, route: usize, lane: Option<u64>) {
         let make = &self.config.router.routes()[route].slot;
         let cell = self.runs.take(route, make);
         let part = &self.parts[at];
         let delivery = Delivery {
-            record: &record,
+            record,
             partition: &part.partition,
             topic: &part.topic,
             group: &self.config.group,
@@ -242,7 +248,7 @@ impl Engine {
             Some(Ok(())) => {
                 self.runs.free(cell, &mut Vec::new());
                 self.status.handled(1);
-                self.pass(at, &record);
+                self.pass(at, record);
             }
             Some(Err(failure)) => {
                 self.runs.free(cell, &mut Vec::new());
@@ -266,7 +272,7 @@ impl Engine {
     fn insert(
         &mut self,
         at: usize,
-        record: Recorded,
+        record: &Recorded,
         route: Option<usize>,
         lane: Option<u64>,
         marks: Returned,
@@ -288,7 +294,7 @@ impl Engine {
             serial: self.serial,
             part: at,
             seq,
-            record,
+            record: record.clone(),
             route,
             lane,
             next: None,

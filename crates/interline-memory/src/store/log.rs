@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use interline_core::{Budget, Envelope, Position, Recorded};
+use interline_core::{Budget, Position, Recorded};
 
 use super::Bell;
+use super::segment::{Dead, Segments, Slot};
 
 /// The records of a partition from `base` on.
 #[derive(Debug, Default)]
@@ -21,8 +22,7 @@ pub(super) struct Log {
 
 #[derive(Debug)]
 struct Entry {
-    envelope: Envelope,
-    stored_at: i64,
+    slot: Slot,
     /// The bytes of this and every earlier event: a difference gives the bytes of a stretch.
     bytes: u64,
 }
@@ -61,19 +61,10 @@ impl Log {
         self.settled
     }
 
-    /// Appends an event and says how much it added.
-    pub(super) fn append(&mut self, envelope: Envelope, stored_at: i64) -> Amount {
-        let size = envelope.size() as u64;
+    /// Appends an event of this size.
+    pub(super) fn append(&mut self, slot: Slot, size: u64) {
         let bytes = self.bytes_until(self.end()) + size;
-        self.entries.push_back(Entry {
-            envelope,
-            stored_at,
-            bytes,
-        });
-        Amount {
-            events: 1,
-            bytes: size,
-        }
+        self.entries.push_back(Entry { slot, bytes });
     }
 
     /// What lies between two indices, as far as it is kept.
@@ -106,11 +97,18 @@ impl Log {
     }
 
     /// Drops the first `events` records and says how much it was.
-    pub(super) fn drop_first(&mut self, events: u64) -> Amount {
+    pub(super) fn drop_first(
+        &mut self,
+        events: u64,
+        segments: &mut Segments,
+        dead: &mut Dead,
+    ) -> Amount {
         let until = (self.base + events).min(self.end());
         let dropped = self.between(self.base, until);
         self.bytes_before = self.bytes_until(until);
-        self.entries.drain(..dropped.events as usize);
+        for entry in self.entries.drain(..dropped.events as usize) {
+            segments.release(entry.slot, dead);
+        }
         self.base = until;
         self.settled = self.settled.max(until);
         // After a large backlog the ring would stay large for ever.
@@ -121,24 +119,30 @@ impl Log {
     }
 
     /// How many of the first records were stored before `millis`.
-    pub(super) fn older_than(&self, millis: i64) -> u64 {
-        self.index_at(millis) - self.base
+    pub(super) fn older_than(&self, millis: i64, segments: &Segments) -> u64 {
+        self.index_at(millis, segments) - self.base
     }
 
     /// The index of the first record stored at `millis` or later.
-    pub(super) fn index_at(&self, millis: i64) -> u64 {
-        let before = |entry: &Entry| entry.stored_at < millis;
+    pub(super) fn index_at(&self, millis: i64, segments: &Segments) -> u64 {
+        let before = |entry: &Entry| segments.stored_at(entry.slot) < millis;
         self.base + self.entries.partition_point(before) as u64
     }
 
     /// Copies records from `from`, at least one if there is any before `until`.
-    pub(super) fn read(&self, from: u64, until: u64, budget: Budget) -> Vec<Recorded> {
+    pub(super) fn read(
+        &self,
+        from: u64,
+        until: u64,
+        budget: Budget,
+        segments: &Segments,
+    ) -> Vec<Recorded> {
         let until = until.min(self.end());
         let Some(skip) = from.checked_sub(self.base).filter(|_| from < until) else {
             return Vec::new();
         };
         let events = (until - from).min(budget.events.max(1) as u64);
-        let bytes = self.bytes_until(from) + budget.bytes as u64;
+        let bytes = self.bytes_until(from).saturating_add(budget.bytes as u64);
         let mut records = Vec::with_capacity(events as usize);
         let range = skip as usize..(skip + events) as usize;
         for (index, entry) in (from..).zip(self.entries.range(range)) {
@@ -147,8 +151,8 @@ impl Log {
             }
             records.push(Recorded {
                 position: Position::from(index),
-                stored_at: entry.stored_at,
-                envelope: entry.envelope.clone(),
+                stored_at: segments.stored_at(entry.slot),
+                envelope: segments.envelope(entry.slot).clone(),
             });
         }
         records

@@ -10,6 +10,7 @@ mod group;
 mod log;
 mod member;
 mod ownership;
+mod segment;
 mod topic;
 
 use std::collections::{BTreeMap, HashMap};

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use interline_core::{
-    Budget, Durability, Envelope, Group, Outcome, Outgoing, Partition, Position, Recorded, Result,
-    Start, Topic, limits,
+    Budget, Durability, Group, Outcome, Outgoing, Partition, Position, Recorded, Result, Start,
+    Topic, limits,
 };
 use interline_transport::partition::{Spreader, for_key};
 use interline_transport::wire::{Decoder, Origin, Style};
 use tokio::sync::Notify;
 
 use super::clock::millis;
-use super::dedupe::{Place, Window};
+use super::dedupe::Window;
 use super::log::{Amount, Log};
+use super::segment::{Dead, Segments, Slot};
 use super::{Bell, lock};
 use crate::transport::CAPABILITIES;
 use crate::{SCHEME, error};
@@ -44,6 +45,8 @@ pub(crate) struct TopicLog {
 #[derive(Debug)]
 struct State {
     logs: Vec<Log>,
+    segments: Segments,
+    dead: Dead,
     /// How far each group has settled, by partition.
     groups: Vec<(Group, Vec<u64>)>,
     /// What some group has not settled; without groups, everything.
@@ -74,6 +77,8 @@ impl TopicLog {
             ends: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             state: Mutex::new(State {
                 logs: (0..partitions).map(|_| Log::default()).collect(),
+                segments: Segments::default(),
+                dead: Dead::new(),
                 groups: Vec::new(),
                 unread: Amount::default(),
                 history: Amount::default(),
@@ -110,19 +115,22 @@ impl TopicLog {
         state.unread.events + state.history.events
     }
 
-    /// Stores events; one outcome each.
-    pub(crate) fn append(
-        &self,
-        events: impl Iterator<Item = Outgoing>,
-        now: i64,
-        outcomes: &mut Vec<Outcome>,
-    ) {
+    /// Stores a batch; one outcome each.
+    pub(crate) fn append(&self, batch: Vec<Outgoing>, now: i64, outcomes: &mut Vec<Outcome>) {
         let mut state = self.state();
         let now = state.stamp(now);
         state.spreader.next_batch();
-        for outgoing in events {
-            outcomes.push(state.append_one(outgoing, &self.limits, now));
+        let (mut stored, before) = (0, state.unread.bytes);
+        // Nothing in this loop writes to memory that other threads share, so that the processor
+        // overlaps its cache misses.
+        for (at, outgoing) in batch.iter().enumerate() {
+            let slot = state.segments.next_slot(at);
+            let outcome = state.append_one(outgoing, slot, &self.limits);
+            stored += u32::from(matches!(outcome, Outcome::Stored { .. }));
+            outcomes.push(outcome);
         }
+        let bytes = state.unread.bytes - before;
+        state.segments.push(batch, stored, bytes, now);
         self.finish(state, now);
     }
 
@@ -145,7 +153,10 @@ impl TopicLog {
         let envelope = state
             .decoder
             .decode(&origin, &Bytes::new(), headers, raw.key, raw.payload);
-        state.push(partition, envelope, now);
+        let (slot, bytes) = (state.segments.next_slot(0), envelope.size() as u64);
+        state.push(partition, slot, bytes);
+        let batch = vec![Outgoing::new(self.name.clone(), envelope)];
+        state.segments.push(batch, 1, bytes, now);
         self.finish(state, now);
         Ok((partition, position))
     }
@@ -161,7 +172,9 @@ impl TopicLog {
             }
         }
         state.trim(&self.limits, now);
+        let dead = std::mem::take(&mut state.dead);
         drop(state);
+        drop(dead);
         for bell in waiting {
             bell.ring();
         }
@@ -171,10 +184,19 @@ impl TopicLog {
     pub(crate) fn has_room(&self) -> bool {
         let state = self.state();
         // Without a group nobody is waited for: the oldest events make room.
+        let Limits {
+            capacity,
+            capacity_bytes,
+            history_bytes,
+            ..
+        } = self.limits;
         state.deleted
             || state.groups.is_empty()
-            || (state.unread.events < self.limits.capacity
-                && state.unread.bytes < self.limits.capacity_bytes)
+            || state.unread.events == 0
+            || (state.unread.events < capacity
+                && state.unread.bytes < capacity_bytes
+                // Batches that one slow partition keeps whole.
+                && state.segments.bytes() < (capacity_bytes + history_bytes).saturating_mul(2))
     }
 
     /// Tells of room that may have come.
@@ -200,7 +222,8 @@ impl TopicLog {
             Start::Latest => state.logs.iter().map(Log::end).collect(),
             Start::Time(time) => {
                 let millis = time.unix_millis();
-                state.logs.iter().map(|log| log.index_at(millis)).collect()
+                let at = |log: &Log| log.index_at(millis, &state.segments);
+                state.logs.iter().map(at).collect()
             }
         };
         let Start::At(places) = start else {
@@ -253,7 +276,7 @@ impl TopicLog {
             let last = log.end().saturating_sub(1);
             return Err(error::position_lost(&self.name, partition, from - 1, last));
         }
-        Ok(log.read(from, until, budget))
+        Ok(log.read(from, until, budget, &state.segments))
     }
 
     pub(crate) fn listen(&self, partition: u32, bell: &Arc<Bell>) {
@@ -301,7 +324,9 @@ impl TopicLog {
     fn make_room(&self, mut state: MutexGuard<'_, State>) {
         let now = state.last_stored;
         state.trim(&self.limits, now);
+        let dead = std::mem::take(&mut state.dead);
         drop(state);
+        drop(dead);
         self.room.notify_waiters();
     }
 
@@ -331,23 +356,23 @@ impl State {
         }
     }
 
-    fn append_one(&mut self, outgoing: Outgoing, limits: &Limits, now: i64) -> Outcome {
+    fn append_one(&mut self, outgoing: &Outgoing, slot: Slot, limits: &Limits) -> Outcome {
         if self.deleted {
             return Outcome::Rejected(error::deleted_topic("publish", &outgoing.topic));
         }
-        if let Err(error) = limits::check(&outgoing, &CAPABILITIES) {
+        if let Err(error) = limits::check(outgoing, &CAPABILITIES) {
             return Outcome::Rejected(error);
         }
-        let identity = outgoing.identity().as_u128();
-        if let Some(place) = self.window.place(identity) {
+        let identity = outgoing.identity().as_u64_pair();
+        if let Some(index) = self.window.index(identity) {
             return Outcome::Duplicate {
-                position: Some(Position::from(place.index)),
+                position: Some(Position::from(index)),
             };
         }
         let partition = self.choose(outgoing.envelope.key(), limits.partitions);
         let index = self.logs[partition as usize].end();
-        self.window.insert(identity, Place { index });
-        self.push(partition, outgoing.envelope, now);
+        self.window.insert(identity, index);
+        self.push(partition, slot, outgoing.envelope.size() as u64);
         Outcome::Stored {
             partition,
             position: Position::from(index),
@@ -355,9 +380,9 @@ impl State {
         }
     }
 
-    fn push(&mut self, partition: u32, envelope: Envelope, now: i64) {
-        let added = self.logs[partition as usize].append(envelope, now);
-        self.unread += added;
+    fn push(&mut self, partition: u32, slot: Slot, bytes: u64) {
+        self.logs[partition as usize].append(slot, bytes);
+        self.unread += Amount { events: 1, bytes };
     }
 
     /// Moves the mark of a partition to where its slowest group is.
@@ -384,24 +409,25 @@ impl State {
             let keep_events = events as f64 / held.events.max(1) as f64;
             let keep_bytes = bytes as f64 / held.bytes.max(1) as f64;
             let share = 1.0 - keep_events.min(keep_bytes);
-            self.drop_where(grouped, |_, droppable| {
+            self.drop_where(grouped, |_, _, droppable| {
                 (droppable as f64 * share).ceil() as u64
             });
         }
         if now >= self.next_sweep {
             self.next_sweep = now.saturating_add(1_000);
             let horizon = now.saturating_sub(millis(limits.retention));
-            self.drop_where(grouped, |log, droppable| {
-                log.older_than(horizon).min(droppable)
+            self.drop_where(grouped, |log, segments, droppable| {
+                log.older_than(horizon, segments).min(droppable)
             });
         }
     }
 
-    fn drop_where(&mut self, grouped: bool, count: impl Fn(&Log, u64) -> u64) {
+    fn drop_where(&mut self, grouped: bool, count: impl Fn(&Log, &Segments, u64) -> u64) {
         for log in &mut self.logs {
             let until = if grouped { log.settled() } else { log.end() };
             let droppable = until - log.base();
-            let dropped = log.drop_first(count(log, droppable).min(droppable));
+            let events = count(log, &self.segments, droppable).min(droppable);
+            let dropped = log.drop_first(events, &mut self.segments, &mut self.dead);
             if grouped {
                 self.history -= dropped;
             } else {

@@ -1,0 +1,6 @@
+//! What holds on a real broker, named by `INTERLINE_KAFKA_URL`.
+
+mod members;
+mod publishing;
+mod round_trip;
+mod support;
