@@ -49,7 +49,9 @@ async fn partitions_pass_on_when_members_join_and_leave() {
         }
     }
     assert_eq!((first.revoked, first.lost), (3, 0));
-    let groups = within(transport.admin().groups(Some(&topic))).await.unwrap();
+    let groups = within(transport.admin().groups(Some(&topic)))
+        .await
+        .unwrap();
     assert_eq!(groups[0].members, 2);
     assert!(groups[0].partitions.iter().all(|part| part.owner.is_some()));
     let admin = transport.admin();
@@ -132,7 +134,10 @@ async fn a_released_partition_comes_back_to_a_member_that_stays() {
 
 /// Reads with short intervals, so that what would evict a member shows soon.
 async fn impatient() -> AnyTransport {
-    connect_to(&url_with("session_timeout=6s&max_poll_interval=6s&revoke_budget=2s")).await
+    connect_to(&url_with(
+        "session_timeout=6s&max_poll_interval=6s&revoke_budget=2s",
+    ))
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +149,9 @@ async fn a_hold_of_twice_the_poll_interval_evicts_nobody() {
     let mut member = Member::join(&transport, &topic, &group).await;
     member.own_to(2).await;
     let held = member.all().remove(0);
-    member.control.flow(&held.partition, held.fence, Flow::Stopped);
+    member
+        .control
+        .flow(&held.partition, held.fence, Flow::Stopped);
     let began = Instant::now();
     let mut sent = 0;
     // The other partition is read all the while, and nobody asks for the held one.
@@ -205,8 +212,7 @@ async fn return_topics_and_new_topics_are_found_later() {
     make(&transport, &early, 1).await;
     let pattern = interline_core::Pattern::new(format!("{prefix}.*")).unwrap();
     let spec = interline_core::SubscribeSpec::new(group.clone(), vec![pattern]);
-    let (feed, control) =
-        within(transport.subscribe(spec)).await.unwrap();
+    let (feed, control) = within(transport.subscribe(spec)).await.unwrap();
     let mut member = Member::of(feed, control);
     member.own_to(1).await;
     let late = Topic::new(format!("{prefix}.late")).unwrap();
@@ -221,7 +227,11 @@ async fn return_topics_and_new_topics_are_found_later() {
     }
     member.own_to(3).await;
     member.read_to(2).await;
-    let owned: Vec<&Topic> = member.owned.keys().map(|partition| &partition.topic).collect();
+    let owned: Vec<&Topic> = member
+        .owned
+        .keys()
+        .map(|partition| &partition.topic)
+        .collect();
     assert_eq!(owned, [&early, &returns, &late]);
     member.drain().await;
 }
@@ -245,6 +255,10 @@ async fn closing_twice_and_dropping_are_fine() {
     let began = Instant::now();
     let mut next = Member::join(&transport, &topic, &group).await;
     next.own_to(1).await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
     next.drain().await;
 }

@@ -39,9 +39,13 @@ async fn a_reader_ends_where_it_should() {
     publish(&publisher, &topic, numbered(5_000, 5_100, 100)).await;
     assert_eq!(read_all(reader).await, (0..5_000).collect::<Vec<_>>());
     let past = interline_core::Timestamp::from_unix_millis(1);
-    let reader = within(transport.read(spec(Until::Time(past)))).await.unwrap();
+    let reader = within(transport.read(spec(Until::Time(past))))
+        .await
+        .unwrap();
     assert!(read_all(reader).await.is_empty());
-    let groups = within(transport.admin().groups(Some(&topic))).await.unwrap();
+    let groups = within(transport.admin().groups(Some(&topic)))
+        .await
+        .unwrap();
     assert!(groups.is_empty(), "{groups:?}");
 }
 
@@ -73,7 +77,9 @@ async fn a_missing_topic_is_made_in_development_and_refused_in_production() {
     let made = topic("made");
     let publisher = publisher(&transport).await;
     publish(&publisher, &made, numbered(0, 3, 1)).await;
-    let infos = within(transport.admin().topics(&Pattern::exact(made.as_str()))).await.unwrap();
+    let infos = within(transport.admin().topics(&Pattern::exact(made.as_str())))
+        .await
+        .unwrap();
     assert_eq!((infos[0].partitions, infos[0].events), (12, Some(3)));
 
     let strict = connect_to(&url_with("profile=production&min_durability=D1")).await;
@@ -121,6 +127,11 @@ async fn a_window_of_one_lets_everything_through() {
     for n in 0..20 {
         publish(&publisher, &topic, numbered(n * 50, n * 50 + 50, 7)).await;
     }
-    assert!(within(publisher.flush(Duration::from_secs(5))).await.unwrap().is_empty());
+    assert!(
+        within(publisher.flush(Duration::from_secs(5)))
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(publisher.stats().stored, 1_000);
 }

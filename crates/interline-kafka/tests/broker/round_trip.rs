@@ -1,14 +1,12 @@
 //! Publishing, reading and settling on a real broker.
 
-
-
+use crate::support::{
+    Member, at, connect, event, group, make, numbered, publish, publisher, topic, within,
+};
 use bytes::Bytes;
 use interline_core::{
     Admin, Budget, Checkpoint, Committed, Control, Envelope, ErrorKind, Feed, HeaderName, Kind,
     Position, Progress, Range, Signal, Start, Suspect, Transport,
-};
-use crate::support::{
-    Member, at, connect, event, group, make, numbered, publish, publisher, topic, within,
 };
 
 #[tokio::test(flavor = "multi_thread")]
