@@ -10,7 +10,7 @@ use interline::{
     Bus, Deliveries, Envelope, Group, Pattern, RawDelivery, Records, Retry, Timestamp, Topic,
 };
 
-use crate::args::{Connection, require_topic};
+use crate::args::{Connection, require_topic, topic_pattern};
 use crate::interrupt::Interrupt;
 use crate::output::Writer;
 use crate::place::Place;
@@ -36,7 +36,7 @@ pub(crate) struct Consume {
     #[command(flatten)]
     connection: Connection,
     /// The topic, or a pattern such as `shop.**`
-    #[arg(long)]
+    #[arg(long, value_parser = topic_pattern)]
     topic: Pattern,
     /// Read as a member of this group
     #[arg(long)]

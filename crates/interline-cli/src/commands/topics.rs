@@ -7,7 +7,7 @@ use interline::core::{Cleanup, Ensured, TopicInfo};
 use interline::{Admin as _, AnyTransport, Bus, Pattern, Topic, TopicSpec};
 use serde_json::{Value, json};
 
-use crate::args::{Connection, require_topic};
+use crate::args::{Connection, require_topic, topic_pattern};
 use crate::output;
 use crate::stop::{Exit, Stop};
 use crate::table::Table;
@@ -26,7 +26,7 @@ enum Action {
         #[command(flatten)]
         connection: Connection,
         /// Only topics that fit
-        #[arg(default_value = "*")]
+        #[arg(default_value = "*", value_parser = topic_pattern)]
         pattern: Pattern,
     },
     /// Create topics that are missing; those that are there stay as they are
