@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
-use interline::{AnyTransport, Bus, ErrorKind, Pattern, Transport as _};
+use interline::{AnyTransport, Bus, ErrorKind, Pattern, Topic, Transport as _};
 
 use crate::commands::{consume, dead_letters, groups, publish, topics};
 use crate::demo;
@@ -59,6 +59,15 @@ impl Connection {
         let transport = interline::connect(&self.url).await?;
         Ok(Bus::new(transport).source("/interline"))
     }
+}
+
+/// Reads a pattern over topics; one without stars has to be a topic's name.
+pub(crate) fn topic_pattern(text: &str) -> interline::Result<Pattern> {
+    let pattern = Pattern::new(text)?;
+    if let Some(name) = pattern.as_exact() {
+        Topic::system(name)?;
+    }
+    Ok(pattern)
 }
 
 /// Says that nothing fits `pattern`, unless something does.

@@ -50,11 +50,11 @@ fn main() -> ExitCode {
 async fn run(cli: Cli, interrupt: &Interrupt) -> Result<Exit, Stop> {
     let json = cli.json;
     match cli.command {
-        Command::Publish(_) => Ok(Exit::Done),
-        Command::Consume(_) => Ok(Exit::Done),
-        Command::Topics(_) => Ok(Exit::Done),
-        Command::Groups(_) => Ok(Exit::Done),
-        Command::DeadLetters(_) => Ok(Exit::Done),
+        Command::Publish(args) => commands::publish::run(args, json, interrupt).await,
+        Command::Consume(args) => commands::consume::run(args, interrupt).await,
+        Command::Topics(args) => commands::topics::run(args, json).await,
+        Command::Groups(args) => commands::groups::run(args, json).await,
+        Command::DeadLetters(args) => commands::dead_letters::run(args, json, interrupt).await,
         Command::Demo(args) => demo::run(args, json, interrupt).await,
         Command::Completions { shell } => commands::completions::run(shell),
     }

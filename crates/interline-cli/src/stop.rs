@@ -3,8 +3,10 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use interline::ErrorKind;
 
+use crate::args::Cli;
 use crate::redact::redacted;
 
 /// The exit codes, as the help and the README list them.
@@ -109,14 +111,22 @@ pub(crate) fn refuse_arguments(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let told = text.split("\n\nUsage:").next().unwrap_or_default();
     let told = told.split("\n\nFor more").next().unwrap_or_default();
-    let parts: Vec<&str> = told
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .collect();
-    let line = parts
-        .join(" ")
-        .replace("error: ", "")
-        .replace(" tip: ", "; ");
-    Stop::new(Exit::Usage, format!("{line}; see `interline --help`")).report()
+    let lines = told.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join(" ");
+    let line = line.trim_start_matches("error: ").replace(" tip: ", "; ");
+    let line = match line.contains("--url") {
+        true => format!("{line}, or INTERLINE_URL in the environment"),
+        false => line,
+    };
+    Stop::new(Exit::Usage, format!("{line}; see `{} --help`", command())).report()
+}
+
+/// The command whose help says more.
+fn command() -> String {
+    let given = std::env::args().nth(1).unwrap_or_default();
+    let known = Cli::command();
+    match known.find_subcommand(&given) {
+        Some(command) => format!("interline {}", command.get_name()),
+        None => "interline".to_owned(),
+    }
 }
