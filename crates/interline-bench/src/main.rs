@@ -26,6 +26,9 @@ struct Args {
     /// Few events and one round: shows that every row produces figures, not how large they are.
     #[arg(long)]
     quick: bool,
+    /// Only rows whose path contains this.
+    #[arg(long, default_value = "")]
+    path: String,
     /// Writes the rows to this file as a JSON list.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -53,7 +56,7 @@ fn run(args: &Args) -> Result<()> {
     let wanted = |transport| args.transports.is_empty() || args.transports.contains(&transport);
     let mut rows: Vec<Row> = Vec::new();
     if wanted(Transport::Memory) {
-        rows.extend(memory::rows(plan)?);
+        rows.extend(memory::rows(plan, &args.path)?);
     }
     report::print(&rows);
     if let Some(file) = &args.json {

@@ -20,10 +20,14 @@ const EVENTS: usize = 2_000_000;
 const BATCH: usize = 256;
 const KEYS: usize = 10_000;
 
-pub(crate) fn rows(plan: Plan) -> Result<Vec<Row>> {
+pub(crate) fn rows(plan: Plan, path: &str) -> Result<Vec<Row>> {
     let events = EVENTS / plan.divide;
     let mut rows = Vec::new();
+    let name = "engine, raw handler, prebuilt envelope";
     for payload in [128, 1_024] {
+        if !name.contains(path) {
+            continue;
+        }
         let prebuilt = envelopes(KEYS, payload)?;
         let pair = alternate(
             plan,
@@ -34,13 +38,15 @@ pub(crate) fn rows(plan: Plan) -> Result<Vec<Row>> {
             ratio: 0.75,
             cpu_us: 0.1,
         };
-        let name = "engine, raw handler, prebuilt envelope";
         rows.push(Row::beside(("memory", name, payload), &pair, target));
     }
     for (name, batch, rate) in [
         ("typed publish to handler, in batches", BATCH, 2.5e6),
         ("typed publish to handler, one by one", 1, 2.0e6),
     ] {
+        if !name.contains(path) {
+            continue;
+        }
         let round = || one_core()?.block_on(typed(events, batch));
         let rounds = (0..plan.rounds)
             .map(|_| round())
@@ -123,12 +129,13 @@ fn fresh(envelope: &Envelope) -> Envelope {
 async fn engine(prebuilt: &[Envelope], events: usize) -> Result<Round> {
     let transport = private().await?;
     let count = Count::to(events);
+    let counted = count.clone();
     let workers = Bus::new(transport.clone())
         .group("bench")
         .topics("bench")
-        .state(count.clone())
-        .on_raw("*", |State(count): State<Count>| {
-            count.one();
+        .state(())
+        .on_raw("*", move |State(()): State<()>| {
+            counted.one();
             std::future::ready(Handled::Ok(()))
         })
         .start()
@@ -164,12 +171,12 @@ async fn engine(prebuilt: &[Envelope], events: usize) -> Result<Round> {
 async fn typed(events: usize, batch: usize) -> Result<Round> {
     let bus = Bus::new(private().await?).source("/bench");
     let count = Count::to(events);
+    let counted = count.clone();
     let workers = bus
         .group("bench")
-        .state(count.clone())
-        .on(|order: Order, State(count): State<Count>| {
+        .on(move |order: Order| {
             std::hint::black_box(&order);
-            count.one();
+            counted.one();
             std::future::ready(Handled::Ok(()))
         })
         .start()

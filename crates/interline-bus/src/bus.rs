@@ -254,8 +254,9 @@ impl Bus {
     fn outgoing<E: Event>(&self, event: &E, now: Option<Timestamp>) -> Result<Outgoing> {
         let Declared { kind, topic } = self.declared::<E>()?;
         let payload = encoded(event)?;
-        let time = Some(now.unwrap_or_else(Timestamp::now));
-        let envelope = Envelope::from_parts(EventId::new(), kind, time, event.key(), Some(payload));
+        let now = now.unwrap_or_else(Timestamp::now);
+        let (id, key) = (EventId::at(now), event.key());
+        let envelope = Envelope::from_parts(id, kind, Some(now), key, Some(payload));
         Ok(Outgoing::new(topic, envelope))
     }
 

@@ -214,7 +214,11 @@ fn lags(
         if committed.is_none() && owner.is_none() {
             continue;
         }
-        let (first, next) = watermarks(cluster, "groups", &name, index.cast_unsigned())?;
+        let (first, next) = match watermarks(cluster, "groups", &name, index.cast_unsigned()) {
+            // Deleted since the topics were listed: the group has no place there any more.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            ends => ends?,
+        };
         let done = done_beyond(&stored, &name, index);
         let waiting = (next - committed.unwrap_or(first).max(first)).max(0);
         lags.push(PartitionLag {

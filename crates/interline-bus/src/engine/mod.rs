@@ -153,6 +153,14 @@ pub(crate) struct Engine {
     failed: Option<Error>,
 }
 
+/// What a look at the feed brought.
+enum Intake {
+    Nothing,
+    Some,
+    /// More may be there, but others come first.
+    Enough,
+}
+
 #[derive(Default)]
 struct AtRoute {
     waiting: VecDeque<EntryId>,
@@ -231,12 +239,14 @@ impl Engine {
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if self.poll_feed(cx) {
-                // One signal per turn of the task: other tasks and the handlers' own budget of
-                // ready operations come into their right between batches.
-                self.pump();
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            match self.poll_feed(cx) {
+                Intake::Nothing => {}
+                Intake::Some => turn = true,
+                Intake::Enough => {
+                    self.pump();
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         }
         self.status.observe(&self.parts, self.entries.len());
@@ -264,28 +274,37 @@ impl Engine {
         any
     }
 
-    fn poll_feed(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(next) = &mut self.next_signal else {
-            return false;
-        };
-        let Poll::Ready((feed, signal)) = next.as_mut().poll(cx) else {
-            return false;
-        };
-        match signal {
-            Ok(signal) => {
-                self.next_signal = Some(next_signal(feed));
-                self.on_signal(signal);
-            }
-            Err(error) => {
-                self.next_signal = None;
-                if self.drain.is_none() {
-                    tracing::error!(group = %self.config.group, %error, "the subscription ended");
-                    self.failed = Some(error);
+    /// Takes signals until there is none, or so many events that other tasks of this thread, and
+    /// the handlers' own budget of ready operations, must come into their right.
+    fn poll_feed(&mut self, cx: &mut Context<'_>) -> Intake {
+        const ENOUGH: usize = 1_024;
+        let mut events = 0;
+        let mut intake = Intake::Nothing;
+        while let Some(next) = &mut self.next_signal
+            && let Poll::Ready((feed, signal)) = next.as_mut().poll(cx)
+        {
+            intake = Intake::Some;
+            match signal {
+                Ok(signal) => {
+                    self.next_signal = Some(next_signal(feed));
+                    events += self.on_signal(signal);
                 }
-                self.lose_all();
+                Err(error) => self.on_feed_end(error),
+            }
+            if events >= ENOUGH {
+                return Intake::Enough;
             }
         }
-        true
+        intake
+    }
+
+    fn on_feed_end(&mut self, error: Error) {
+        self.next_signal = None;
+        if self.drain.is_none() {
+            tracing::error!(group = %self.config.group, %error, "the subscription ended");
+            self.failed = Some(error);
+        }
+        self.lose_all();
     }
 
     fn poll_stores(&mut self, cx: &mut Context<'_>) -> bool {

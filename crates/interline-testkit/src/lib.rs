@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod checker;
+mod event;
+mod faulty;
+mod harness;
+mod journal;
+mod member;
+mod scenarios;
+mod scene;
+mod suite;
+mod verdict;
+
+pub use crate::faulty::{
+    CommitFault, Faults, Faulty, FaultyControl, FaultyFeed, FaultyPublisher, Refusal,
+};
+pub use crate::harness::{Foreign, Harness};
+pub use crate::journal::{Gate, Journal};
+pub use crate::scenarios::SCENARIOS;
+pub use crate::suite::{Ending, Need, Outcome, Scenario, Suite};
+pub use crate::verdict::{Breach, Verdict};
