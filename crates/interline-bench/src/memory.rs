@@ -129,12 +129,13 @@ fn fresh(envelope: &Envelope) -> Envelope {
 async fn engine(prebuilt: &[Envelope], events: usize) -> Result<Round> {
     let transport = private().await?;
     let count = Count::to(events);
+    let counted = count.clone();
     let workers = Bus::new(transport.clone())
         .group("bench")
         .topics("bench")
-        .state(count.clone())
-        .on_raw("*", |State(count): State<Count>| {
-            count.one();
+        .state(())
+        .on_raw("*", move |State(()): State<()>| {
+            counted.one();
             std::future::ready(Handled::Ok(()))
         })
         .start()
@@ -170,12 +171,12 @@ async fn engine(prebuilt: &[Envelope], events: usize) -> Result<Round> {
 async fn typed(events: usize, batch: usize) -> Result<Round> {
     let bus = Bus::new(private().await?).source("/bench");
     let count = Count::to(events);
+    let counted = count.clone();
     let workers = bus
         .group("bench")
-        .state(count.clone())
-        .on(|order: Order, State(count): State<Count>| {
+        .on(move |order: Order| {
             std::hint::black_box(&order);
-            count.one();
+            counted.one();
             std::future::ready(Handled::Ok(()))
         })
         .start()

@@ -23,6 +23,9 @@ use crate::topics;
 /// How often a cluster that does not answer is asked again.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// How soon a request that failed for now is repeated.
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// A connection to a cluster.
 pub(crate) struct Cluster {
     pub(crate) resolved: Resolved,
@@ -125,17 +128,29 @@ impl Cluster {
         }
     }
 
-    /// Runs a blocking request of librdkafka off the caller's thread.
+    /// Runs a blocking request of librdkafka off the caller's thread; one that fails for now is
+    /// repeated until the request timeout, as leaders and coordinators move.
     pub(crate) async fn blocking<T, F>(self: &Arc<Self>, operation: &'static str, f: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Self) -> Result<T> + Send + 'static,
+        F: Fn(&Self) -> Result<T> + Send + 'static,
     {
-        if self.is_closed() {
-            return Err(error::closed(operation));
-        }
         let cluster = Arc::clone(self);
-        tokio::task::spawn_blocking(move || f(&cluster))
+        let repeat = move || {
+            let end = Instant::now() + cluster.timeout();
+            loop {
+                if cluster.is_closed() {
+                    return Err(error::closed(operation));
+                }
+                match f(&cluster) {
+                    Err(error) if error.is_transient() && Instant::now() < end => {
+                        thread::sleep(AGAIN);
+                    }
+                    other => return other,
+                }
+            }
+        };
+        tokio::task::spawn_blocking(repeat)
             .await
             .map_err(|cause| error::closed(operation).because(cause))?
     }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use interline_core::{Capabilities, Dedupe, Durability, Error, ErrorKind, LagAccuracy, Result};
 
+use rdkafka::producer::{BaseProducer, Producer};
+
 use crate::cluster::Cluster;
 use crate::config::{Config, Resolved};
 use crate::monitor::{Monitor, Watch};
@@ -13,6 +15,9 @@ use crate::{SCHEME, Transport, error};
 
 /// How long one try may hide what librdkafka says meanwhile.
 const SLICE: Duration = Duration::from_millis(250);
+
+/// How long the handshake that tells a wrong name from a wrong authority may take.
+const HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// The largest payload: what remains of a broker's 1 MiB for a batch after 64 KiB for key,
 /// headers and framing.
@@ -78,10 +83,9 @@ fn greet(cluster: &Cluster, end: Instant) -> Result<usize> {
         }
         let lines = cluster.monitor().lines();
         let late = Instant::now() >= end;
-        match diagnose(&lines, &cluster.resolved) {
-            // Another broker may still answer, unless the reason is the same for all of them.
-            Some(diagnosis) if late || diagnosis.kind() != ErrorKind::Unavailable => {
-                return Err(diagnosis);
+        match diagnose(&lines) {
+            Some(sign) if late || sign.is_final => {
+                return Err(explain(sign, &lines, &cluster.resolved));
             }
             None if late => return Err(silent(&cluster.resolved)),
             _ => {}
@@ -121,104 +125,162 @@ fn capabilities(cluster: &Cluster, brokers: usize) -> Result<Capabilities> {
     Ok(capabilities)
 }
 
-/// What the words of librdkafka mean, from the most telling to the least.
-const SIGNS: [(&str, ErrorKind, &str, &str); 14] = [
-    (
-        "authentication failed",
-        ErrorKind::Denied,
-        "refuses the user or the password",
-        "check both, and that `sasl` names the mechanism of this user",
-    ),
-    (
-        "SASL authentication error",
-        ErrorKind::Denied,
-        "refuses the user or the password",
-        "check both, and that `sasl` names the mechanism of this user",
-    ),
-    (
-        "Unsupported SASL mechanism",
-        ErrorKind::Denied,
-        "does not offer this SASL mechanism",
-        "set `sasl` to one that the listener offers",
-    ),
-    (
-        "hostname mismatch",
-        ErrorKind::Denied,
-        "has a certificate for another host name",
-        "connect by a name that the certificate holds",
-    ),
-    (
-        "IP address mismatch",
-        ErrorKind::Denied,
-        "has a certificate for another host name",
-        "connect by a name that the certificate holds",
-    ),
-    (
-        "certificate verify failed",
-        ErrorKind::Denied,
-        "has a certificate of an authority that is not trusted",
-        "set `tls_ca=FILE` to the authority that signed it",
-    ),
-    (
-        "certificate required",
-        ErrorKind::Denied,
-        "wants a client certificate",
-        "set `tls_cert` and `tls_key`",
-    ),
-    (
-        "wrong version number",
-        ErrorKind::Denied,
-        "does not speak TLS at this port",
-        "use the port of its TLS listener, or remove `tls=on`",
-    ),
-    (
-        "connecting to a PLAINTEXT broker listener",
-        ErrorKind::Denied,
-        "does not speak TLS at this port",
-        "use the port of its TLS listener, or remove `tls=on`",
-    ),
-    (
-        "connecting to a SSL listener",
-        ErrorKind::Denied,
-        "wants TLS, or a login, at this port",
-        "set `tls=on`, and a user and password if it wants a login",
-    ),
-    (
-        "Failed to resolve",
-        ErrorKind::Unavailable,
-        "has a host name that is not known",
-        "check the host names",
-    ),
-    (
-        "Connection refused",
-        ErrorKind::Unavailable,
-        "refuses connections: nothing listens there",
-        "start the broker, or check host and port",
-    ),
-    (
-        "timed out",
-        ErrorKind::Unavailable,
-        "does not answer",
-        "check host, port and firewalls",
-    ),
-    (
-        "Disconnected",
-        ErrorKind::Unavailable,
-        "closes the connection at once",
-        "check that a Kafka broker listens there, and whether it wants TLS or a login",
-    ),
+/// What some words of librdkafka mean.
+struct Sign {
+    words: &'static str,
+    what: &'static str,
+    remedy: &'static str,
+    /// Waiting longer, or for another broker, will not help.
+    is_final: bool,
+}
+
+/// From the most telling to the least.
+const SIGNS: [Sign; 13] = [
+    Sign {
+        words: "Request not valid in current SASL state",
+        what: "wants no login at this port",
+        remedy: "use the port of its SASL listener, or remove user, password and `sasl`",
+        is_final: true,
+    },
+    Sign {
+        words: "Unsupported SASL mechanism",
+        what: "does not offer this SASL mechanism",
+        remedy: "set `sasl` to one that the listener offers",
+        is_final: true,
+    },
+    Sign {
+        words: "SASL authentication error",
+        what: "refuses the user or the password",
+        remedy: "check both, and that `sasl` names the mechanism of this user",
+        is_final: true,
+    },
+    Sign {
+        words: CERTIFICATE,
+        what: "has a certificate of an authority that is not trusted",
+        remedy: "set `tls_ca=FILE` to the authority that signed it",
+        is_final: true,
+    },
+    Sign {
+        words: "certificate required",
+        what: "wants a client certificate",
+        remedy: "set `tls_cert` and `tls_key`",
+        is_final: true,
+    },
+    Sign {
+        words: "bad certificate",
+        what: "refuses the client certificate",
+        remedy: "set `tls_cert` and `tls_key` to a pair that it trusts",
+        is_final: true,
+    },
+    Sign {
+        words: "wrong version number",
+        what: NO_TLS,
+        remedy: USE_TLS_PORT,
+        is_final: true,
+    },
+    Sign {
+        words: "connecting to a PLAINTEXT broker listener",
+        what: NO_TLS,
+        remedy: USE_TLS_PORT,
+        is_final: true,
+    },
+    Sign {
+        words: "in state APIVERSION_QUERY",
+        what: "seems to want TLS at this port",
+        remedy: "set `tls=on` (and `tls_ca=FILE` for an authority of your own)",
+        is_final: false,
+    },
+    Sign {
+        words: "in state UP",
+        what: "seems to want a login at this port",
+        remedy: "write `user:password@` before the host, and `sasl` if it is not SCRAM-SHA-256",
+        is_final: false,
+    },
+    Sign {
+        words: "Failed to resolve",
+        what: "has a host name that is not known",
+        remedy: "check the host names",
+        is_final: false,
+    },
+    Sign {
+        words: "Connection refused",
+        what: "refuses connections: nothing listens there",
+        remedy: "start the broker, or check host and port",
+        is_final: false,
+    },
+    Sign {
+        words: "Disconnected",
+        what: "closes the connection",
+        remedy: "check that a Kafka broker listens there",
+        is_final: false,
+    },
 ];
 
-fn diagnose(lines: &[String], resolved: &Resolved) -> Option<Error> {
-    let mut signs = SIGNS.iter();
-    let (sign, kind, what, remedy) = signs.find(|(sign, ..)| {
-        let mut lines = lines.iter();
-        lines.any(|line| line.contains(sign))
-    })?;
+const CERTIFICATE: &str = "certificate verify failed";
+const NO_TLS: &str = "does not speak TLS at this port";
+const USE_TLS_PORT: &str = "use the port of its TLS listener, or remove `tls=on`";
+
+/// What went wrong, as far as librdkafka's words tell.
+fn diagnose(lines: &[String]) -> Option<&'static Sign> {
+    let said = |sign: &&Sign| lines.iter().any(|line| line.contains(sign.words));
+    SIGNS.iter().find(said)
+}
+
+fn explain(sign: &Sign, lines: &[String], resolved: &Resolved) -> Error {
     let place = &resolved.place;
-    let said = lines.iter().rev().find(|line| line.contains(sign)).cloned();
-    let error = error::error(*kind, "connect", format!("`{place}` {what}"), *remedy);
-    Some(error.because(said.unwrap_or_default()))
+    let said = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains(sign.words))
+        .cloned();
+    let (what, remedy) = if sign.words == CERTIFICATE && is_other_name(resolved) {
+        (
+            "has a certificate for another host name",
+            "connect by a name that the certificate holds",
+        )
+    } else {
+        (sign.what, sign.remedy)
+    };
+    let kind = if sign.is_final {
+        ErrorKind::Denied
+    } else {
+        ErrorKind::Unavailable
+    };
+    error::error(kind, "connect", format!("`{place}` {what}"), remedy)
+        .because(said.unwrap_or_default())
+}
+
+/// Whether a certificate that was refused would pass if its host name did not count. librdkafka
+/// says the same of both mistakes, so the handshake is made again, without sending credentials.
+fn is_other_name(resolved: &Resolved) -> bool {
+    let mut config = resolved.client();
+    for name in ["sasl.mechanism", "sasl.username", "sasl.password"] {
+        config.remove(name);
+    }
+    config
+        .set("security.protocol", "ssl")
+        .set("ssl.endpoint.identification.algorithm", "none");
+    let watch = Watch {
+        monitor: Arc::default(),
+        tokens: None,
+    };
+    let Ok(client) = config.create_with_context::<_, BaseProducer<Watch>>(watch.clone()) else {
+        return false;
+    };
+    let end = Instant::now() + HANDSHAKE;
+    while Instant::now() < end {
+        let is_served = client.client().fetch_metadata(None, SLICE).is_ok();
+        client.poll(Duration::ZERO);
+        let lines = watch.monitor.lines();
+        if lines.iter().any(|line| line.contains(CERTIFICATE)) {
+            return false;
+        }
+        if is_served || !lines.is_empty() {
+            return true;
+        }
+    }
+    // It was refused at once before, and is not any more.
+    true
 }
 
 fn silent(resolved: &Resolved) -> Error {

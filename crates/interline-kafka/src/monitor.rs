@@ -62,8 +62,17 @@ impl Monitor {
         }
     }
 
+    /// No broker answers; what was said last tells why.
+    fn all_down(&self) {
+        let said = self.lock().lines.back().cloned();
+        self.trouble(said.as_deref().unwrap_or("no broker answers"));
+    }
+
     fn line(&self, line: String) {
         let mut inner = self.lock();
+        if inner.lines.contains(&line) {
+            return;
+        }
         if inner.lines.len() == LINES {
             inner.lines.pop_front();
         }
@@ -87,29 +96,35 @@ impl ClientContext for Watch {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if facility == "FAIL" {
+            // Why a connection was closed is told here alone.
+            let said = line.split_once("]: ").map_or(line, |(_, said)| said);
+            self.monitor.line(said.to_owned());
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
             | RDKafkaLogLevel::Error => {
                 tracing::warn!(target: "interline::kafka", facility, "{line}");
-                self.monitor.line(format!("{facility}: {line}"));
             }
             _ => tracing::debug!(target: "interline::kafka", facility, "{line}"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.monitor.line(reason.to_owned());
         match error.rdkafka_error_code() {
             // One broker of several may be away without anybody noticing.
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.monitor.trouble("no broker answers"),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.monitor.all_down(),
             Some(
                 RDKafkaErrorCode::Authentication
                 | RDKafkaErrorCode::SaslAuthenticationFailed
                 | RDKafkaErrorCode::SSL,
-            ) => self.monitor.trouble(reason),
-            _ => tracing::debug!(target: "interline::kafka", "{error}: {reason}"),
+            ) => {
+                self.monitor.line(reason.to_owned());
+                self.monitor.trouble(reason);
+            }
+            _ => self.monitor.line(reason.to_owned()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! How many events a second go through the memory transport: published in batches, read
-//! in batches, a checkpoint for every batch read.
+//! in batches, checkpoints stored in between.
 //!
-//! `cargo run --release -p interline-memory --example rate -- [events] [partitions] [threads]`
+//! `cargo run --release -p interline-memory --example rate -- [events] [batch] [partitions] [threads]`
 
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
@@ -10,17 +10,18 @@ use std::time::Instant;
 
 use interline_core::{
     AnyControl, AnyFeed, AnyPublisher, AnyTransport, Budget, Bytes, Checkpoint, Control as _,
-    Envelope, EventId, Feed as _, Group, Kind, Outgoing, Pattern, Progress, Publisher as _,
-    PublisherOptions, Result, Signal, SubscribeSpec, Topic, Transport as _,
+    Envelope, EventId, Feed as _, Group, Kind, Outgoing, Pattern, Publisher as _, PublisherOptions,
+    Result, Signal, SubscribeSpec, Topic, Transport as _,
 };
 use uuid::Uuid;
 
-const BATCH: usize = 256;
+const ROUNDS: usize = 9;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).map(|text| text.parse::<usize>());
     let mut argument = |default| arguments.next().and_then(Result::ok).unwrap_or(default);
-    let (events, partitions, threads) = (argument(2_000_000), argument(12), argument(1));
+    let (events, batch) = (argument(2_000_000), argument(256));
+    let (partitions, threads) = (argument(12), argument(1));
     let runtime = if threads > 1 {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -37,13 +38,13 @@ fn main() -> Result<()> {
     })?;
     for payload in [128, 1_024] {
         let (mut ours, mut raw) = (Vec::new(), Vec::new());
-        for _ in 0..5 {
-            ours.push(runtime.block_on(round(events, partitions, payload))?);
-            raw.push(runtime.block_on(channel(events, payload))?);
+        for _ in 0..ROUNDS {
+            ours.push(runtime.block_on(round(events, batch, partitions, payload))?);
+            raw.push(runtime.block_on(channel(events, batch, payload))?);
         }
-        let (ours, raw) = (median(ours), median(raw));
+        let (ours, raw) = (best(ours), best(raw));
         println!(
-            "{payload:5} B, {partitions} partitions, {threads} threads: {:.2} M events/s, {:.0} ns; \
+            "{payload:5} B, batches of {batch}, {partitions} partitions, {threads} threads: {:.2} M events/s, {:.0} ns; \
              tokio mpsc {:.2} M, {:.0} ns; ratio {:.2}",
             ours / 1e6,
             1e9 / ours,
@@ -55,15 +56,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
+/// The best round: what disturbs a round only makes it slower.
+fn best(rates: Vec<f64>) -> f64 {
+    rates.into_iter().fold(0.0, f64::max)
 }
 
 /// The same events through a channel, in the same batches.
-async fn channel(events: usize, payload: usize) -> Result<f64> {
+async fn channel(events: usize, batch: usize, payload: usize) -> Result<f64> {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(4_096);
-    let (mut source, batches) = (Source::new(payload)?, events / BATCH);
+    let (mut source, batches) = (Source::new(payload, batch)?, events / batch);
     let start = Instant::now();
     let sending = tokio::spawn(async move {
         for _ in 0..batches {
@@ -77,7 +78,7 @@ async fn channel(events: usize, payload: usize) -> Result<f64> {
         }
     });
     let (mut read, mut buffer) = (0, Vec::with_capacity(1_024));
-    while read < batches * BATCH {
+    while read < batches * batch {
         read += receiver.recv_many(&mut buffer, 1_024).await;
         buffer.clear();
     }
@@ -86,15 +87,15 @@ async fn channel(events: usize, payload: usize) -> Result<f64> {
     Ok(rate)
 }
 
-async fn round(events: usize, partitions: usize, payload: usize) -> Result<f64> {
+async fn round(events: usize, batch: usize, partitions: usize, payload: usize) -> Result<f64> {
     let more = std::env::var("RATE_QUERY").unwrap_or_default();
     let url = format!("memory://?partitions={partitions}&{more}");
     let transport = AnyTransport::new(interline_memory::connect(url).await?);
     let publisher = transport.publisher(PublisherOptions::default()).await?;
     let spec = SubscribeSpec::new(Group::new("rate")?, vec![Pattern::new("rate")?]);
     let (feed, control) = transport.subscribe(spec).await?;
-    let (source, batches) = (Source::new(payload)?, events / BATCH);
-    let events = batches * BATCH;
+    let (source, batches) = (Source::new(payload, batch)?, events / batch);
+    let events = batches * batch;
     let start = Instant::now();
     let publishing = tokio::spawn(publish(publisher, source, batches));
     read(feed, control, events).await?;
@@ -109,22 +110,24 @@ struct Source {
     kind: Arc<Kind>,
     payload: Bytes,
     keys: Vec<Bytes>,
+    size: usize,
     made: u64,
 }
 
 impl Source {
-    fn new(payload: usize) -> Result<Self> {
+    fn new(payload: usize, size: usize) -> Result<Self> {
         Ok(Self {
             topic: Topic::new("rate")?,
             kind: Arc::new(Kind::new("/rate", "rate.tick")?),
             payload: Bytes::from(vec![7; payload]),
             keys: (0..10_000).map(|n| Bytes::from(n.to_string())).collect(),
+            size,
             made: 0,
         })
     }
 
     fn batch(&mut self) -> Vec<Outgoing> {
-        (0..BATCH).map(|_| self.event()).collect()
+        (0..self.size).map(|_| self.event()).collect()
     }
 
     fn event(&mut self) -> Outgoing {
@@ -153,22 +156,35 @@ async fn publish(publisher: AnyPublisher, mut source: Source, batches: usize) ->
     Ok(())
 }
 
+/// Reads to the end and stores a checkpoint of every partition once in 1,000 events, as the
+/// transport asks for.
 async fn read(mut feed: AnyFeed, control: AnyControl, events: usize) -> Result<()> {
-    let mut read = 0;
+    let (mut read, mut unstored) = (0, 0);
+    let mut owned: Vec<(bool, Checkpoint)> = Vec::new();
     while read < events {
-        let Signal::Batch(batch) = feed.next(Budget::default()).await? else {
-            continue;
+        let batch = match feed.next(Budget::default()).await? {
+            Signal::Assigned(all) => {
+                owned.extend(all.into_iter().map(|checkpoint| (false, checkpoint)));
+                owned.sort_by_key(|(_, checkpoint)| checkpoint.partition.index);
+                continue;
+            }
+            Signal::Batch(batch) => batch,
+            Signal::Revoking { .. } | Signal::Lost { .. } => continue,
         };
+        let (changed, checkpoint) = &mut owned[batch.partition.index as usize];
+        checkpoint.progress.frontier = batch.records.last().map(|record| record.position);
+        *changed = true;
         read += batch.records.len();
-        let checkpoint = Checkpoint {
-            partition: batch.partition,
-            fence: batch.fence,
-            progress: Progress {
-                frontier: batch.records.last().map(|record| record.position),
-                ..Progress::default()
-            },
-        };
-        control.commit(vec![checkpoint]).await?;
+        unstored += batch.records.len();
+        if unstored >= 1_000 {
+            unstored = 0;
+            let changed = owned.iter_mut().filter(|(changed, _)| *changed);
+            let checkpoints = changed.map(|(changed, checkpoint)| {
+                *changed = false;
+                checkpoint.clone()
+            });
+            control.commit(checkpoints.collect()).await?;
+        }
     }
     Ok(())
 }

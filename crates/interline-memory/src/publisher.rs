@@ -50,7 +50,9 @@ impl Publisher {
     }
 
     /// Waits until there is room; an error if none comes in time.
-    async fn room(&self, log: &TopicLog, until: Instant) -> Result<()> {
+    async fn room(&self, log: &TopicLog, until: &mut Option<Instant>) -> Result<()> {
+        // One deadline for the whole batch.
+        let until = *until.get_or_insert_with(|| Instant::now() + self.options.publish_timeout);
         loop {
             let freed = log.room().notified();
             if log.has_room() {
@@ -99,11 +101,11 @@ impl interline_core::Publisher for Publisher {
         }
         self.link.check_open("publish")?;
         let mut runs = self.runs(&batch);
-        let until = Instant::now() + self.options.publish_timeout;
+        let mut until = None;
         for run in &mut runs {
             if let Ok(log) = &run.log
                 && !log.has_room()
-                && let Err(error) = self.room(log, until).await
+                && let Err(error) = self.room(log, &mut until).await
             {
                 self.link.check_open("publish")?;
                 run.log = Err(error);

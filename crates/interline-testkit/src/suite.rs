@@ -19,7 +19,7 @@ use crate::{Breach, Harness, SCENARIOS, Verdict};
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// The same for one whose own clock is paused, so that it waits for nothing.
-const PAUSED_LIMIT: Duration = Duration::from_secs(60);
+const PAUSED_LIMIT: Duration = Duration::from_secs(40);
 
 /// One promise of the contract, tried out.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use interline_core::{Batch, Checkpoint, Recorded, Signal, Timestamp};
+use interline_core::{Batch, Checkpoint, Recorded, Signal, Timestamp, planted};
 use interline_reliability::{Failure, FailureKind, Returned, Unhandled};
 use tokio::time::Instant;
 
@@ -152,7 +152,7 @@ impl Engine {
                 let route = self
                     .routes
                     .find(&self.config.router, record.envelope.kind());
-                let id = self.insert(at, record, route, None, Returned::default());
+                let (id, _) = self.insert(at, record, route, None, Returned::default());
                 let cause = "the process died each time while this event was running alone";
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Suspect, cause)));
                 true
@@ -167,21 +167,27 @@ impl Engine {
         let Some(route) = route else {
             return self.admit_unhandled(at, record);
         };
-        let part = &mut self.parts[at];
+        if self.is_first_try(at, record) && self.may_run_at_once(at, route) {
+            return self.run_at_once(at, record, route);
+        }
+        let part = &self.parts[at];
         let mut marks = Returned::read(&part.partition.topic, record);
         if let Some(made) = part.tried.get(&record.position) {
             marks.attempts = marks.attempts.max(*made);
         }
-        let key = record.envelope.key();
-        let lane = key.map(|key| FixedState::default().hash_one(&**key));
-        let occupied = lane.filter(|lane| part.lanes.contains_key(lane));
-        if occupied.is_none() && marks == Returned::default() && self.may_run_at_once(at, route) {
-            return self.run_at_once(at, record, route, lane);
-        }
-        let id = self.insert(at, record, Some(route), lane, marks);
-        if occupied.is_none() {
+        let (id, is_head) = self.insert(at, record, Some(route), lane_of(record), marks);
+        if is_head {
             self.begin(id, marks.due.map(until_due).unwrap_or_default());
         }
+    }
+
+    /// Whether nothing is known of a record and nothing of its key is live: then it needs neither
+    /// marks nor a lane to start.
+    fn is_first_try(&self, at: usize, record: &Recorded) -> bool {
+        let part = &self.parts[at];
+        let is_free = part.lanes.is_empty()
+            || lane_of(record).is_none_or(|lane| !part.lanes.contains_key(&lane));
+        is_free && !part.returns && !part.tried.contains_key(&record.position)
     }
 
     fn admit_unhandled(&mut self, at: usize, record: &Recorded) {
@@ -192,7 +198,7 @@ impl Engine {
             }
             Unhandled::DeadLetter => {
                 let cause = format!("no handler takes the type {}", record.envelope.ty());
-                let id = self.insert(at, record, None, None, Returned::default());
+                let (id, _) = self.insert(at, record, None, None, Returned::default());
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Unhandled, cause)));
             }
         }
@@ -226,7 +232,7 @@ impl Engine {
     }
 
     /// The fast way: a handler that is ready at once leaves no entry and no lane behind.
-    fn run_at_once(&mut self, at: usize, record: &Recorded, route: usize, lane: Option<u64>) {
+    fn run_at_once(&mut self, at: usize, record: &Recorded, route: usize) {
         let make = &self.config.router.routes()[route].slot;
         let cell = self.runs.take(route, make);
         let part = &self.parts[at];
@@ -252,11 +258,23 @@ impl Engine {
             }
             Some(Err(failure)) => {
                 self.runs.free(cell, &mut Vec::new());
-                let id = self.insert(at, record, Some(route), lane, Returned::default());
+                let (id, _) = self.insert(
+                    at,
+                    record,
+                    Some(route),
+                    lane_of(record),
+                    Returned::default(),
+                );
                 self.finish(id, Err(failure));
             }
             None => {
-                let id = self.insert(at, record, Some(route), lane, Returned::default());
+                let (id, _) = self.insert(
+                    at,
+                    record,
+                    Some(route),
+                    lane_of(record),
+                    Returned::default(),
+                );
                 self.entries[id.at].state = EntryState::Running;
                 self.parts[at].running += 1;
                 self.runs.occupy(cell, &[id], self.deadline());
@@ -268,7 +286,8 @@ impl Engine {
         Instant::now() + self.config.policy.timeouts.handler
     }
 
-    /// Makes an entry at the end of its lane.
+    /// Makes an entry at the end of `lane`, and says whether it is the head. What is buried unrun
+    /// takes no lane.
     fn insert(
         &mut self,
         at: usize,
@@ -276,16 +295,20 @@ impl Engine {
         route: Option<usize>,
         lane: Option<u64>,
         marks: Returned,
-    ) -> EntryId {
+    ) -> (EntryId, bool) {
         self.serial += 1;
         let part = &mut self.parts[at];
         let seq = part.window.push(record.position, record.envelope.size());
+        if planted::is("ack-before-effect") {
+            part.window.settle(seq);
+            part.changed();
+        }
         let id = EntryId {
             at: self.entries.vacant_key(),
             serial: self.serial,
         };
-        if let Some(lane) = lane
-            && let Some(tail) = part.lanes.insert(lane, id)
+        let tail = lane.and_then(|lane| part.lanes.insert(lane, id));
+        if let Some(tail) = tail
             && let Some(tail) = self.entries.get_mut(tail.at)
         {
             tail.next = Some(id);
@@ -303,8 +326,18 @@ impl Engine {
             claimed: false,
             state: EntryState::Waiting,
         });
-        id
+        (id, tail.is_none())
     }
+}
+
+/// The lane of a record's key within its partition; two keys of one hash share a lane, which only
+/// makes them wait for each other.
+fn lane_of(record: &Recorded) -> Option<u64> {
+    let key = record
+        .envelope
+        .key()
+        .filter(|_| !planted::is("lane-ignored"))?;
+    Some(FixedState::default().hash_one(&**key))
 }
 
 /// How long until a point in time by this machine's clock.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use interline_core::Control;
+use interline_core::{Control, planted};
 use interline_reliability::AfterDeadLetter;
 use tokio::time::Instant;
 
@@ -32,7 +32,9 @@ impl Engine {
     pub(super) fn start_drain(&mut self, deadline: Duration) {
         let until = Instant::now() + deadline;
         // Declared before the first release, or the partitions would come back.
-        self.control.leave();
+        if !planted::is("leave-not-declared") {
+            self.control.leave();
+        }
         if let Some(drain) = &mut self.drain {
             drain.until = drain.until.min(until);
         } else {

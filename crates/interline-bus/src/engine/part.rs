@@ -22,6 +22,8 @@ pub(super) struct Part {
     pub(super) partition: Arc<Partition>,
     /// The topic that its events were published to: its own, or the one it is the return topic of.
     pub(super) topic: Topic,
+    /// Whether this is the return topic of that one, so that marks in headers are believed.
+    pub(super) returns: bool,
     pub(super) fence: Fence,
     pub(super) window: Window,
     pub(super) mode: Mode,
@@ -112,6 +114,7 @@ impl Part {
         } = checkpoint.progress;
         let cautious = unclean >= UNCLEAN_LIMIT || suspect.is_some();
         Self {
+            returns: checkpoint.partition.topic.is_retry(),
             partition: Arc::new(checkpoint.partition),
             topic,
             fence: checkpoint.fence,

@@ -259,7 +259,7 @@ impl Resolved {
     pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         // Otherwise the level follows the `log` crate, which nobody listens to here.
-        client.set_log_level(RDKafkaLogLevel::Warning);
+        client.set_log_level(RDKafkaLogLevel::Info);
         for (name, value) in CLIENT {
             client.set(name, value);
         }

@@ -3,4 +3,5 @@
 mod members;
 mod publishing;
 mod round_trip;
+mod security;
 mod support;

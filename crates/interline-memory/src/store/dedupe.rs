@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// How many identities one generation holds; two are kept, so at least this many are known.
-pub(crate) const GENERATION: usize = 65_536;
+pub(crate) const GENERATION: usize = 8_192;
 
 /// Two words, since a `u128` would make an entry a third larger.
 type Identity = (u64, u64);

@@ -18,11 +18,14 @@ pub(super) struct Log {
     /// Below this index every group has settled everything.
     settled: u64,
     bells: Vec<Arc<Bell>>,
+    /// Something was appended that is not visible yet.
+    pub(super) grown: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     slot: Slot,
+    stored_at: i64,
     /// The bytes of this and every earlier event: a difference gives the bytes of a stretch.
     bytes: u64,
 }
@@ -62,9 +65,14 @@ impl Log {
     }
 
     /// Appends an event of this size.
-    pub(super) fn append(&mut self, slot: Slot, size: u64) {
-        let bytes = self.bytes_until(self.end()) + size;
-        self.entries.push_back(Entry { slot, bytes });
+    pub(super) fn append(&mut self, slot: Slot, stored_at: i64, size: u64) {
+        let last = self.entries.back();
+        let bytes = last.map_or(self.bytes_before, |entry| entry.bytes) + size;
+        self.entries.push_back(Entry {
+            slot,
+            stored_at,
+            bytes,
+        });
     }
 
     /// What lies between two indices, as far as it is kept.
@@ -119,13 +127,13 @@ impl Log {
     }
 
     /// How many of the first records were stored before `millis`.
-    pub(super) fn older_than(&self, millis: i64, segments: &Segments) -> u64 {
-        self.index_at(millis, segments) - self.base
+    pub(super) fn older_than(&self, millis: i64) -> u64 {
+        self.index_at(millis) - self.base
     }
 
     /// The index of the first record stored at `millis` or later.
-    pub(super) fn index_at(&self, millis: i64, segments: &Segments) -> u64 {
-        let before = |entry: &Entry| segments.stored_at(entry.slot) < millis;
+    pub(super) fn index_at(&self, millis: i64) -> u64 {
+        let before = |entry: &Entry| entry.stored_at < millis;
         self.base + self.entries.partition_point(before) as u64
     }
 
@@ -151,7 +159,7 @@ impl Log {
             }
             records.push(Recorded {
                 position: Position::from(index),
-                stored_at: segments.stored_at(entry.slot),
+                stored_at: entry.stored_at,
                 envelope: segments.envelope(entry.slot).clone(),
             });
         }

@@ -11,6 +11,8 @@ mod log;
 mod member;
 mod ownership;
 mod segment;
+mod signal;
+mod state;
 mod topic;
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,13 +1,16 @@
-//! The events of a topic as they were handed over.
+//! The events of a topic, nearly as they were handed over.
 
 use std::collections::VecDeque;
 
 use interline_core::{Envelope, Outgoing};
 
+/// Batches from this size on are kept as they are; smaller ones share a segment of this size.
+const SHARED: usize = 64;
+
 /// The batches of a topic, each kept as its publisher handed it over until no partition needs an
-/// event of it any more: publishing moves no envelope.
+/// event of it any more: publishing a batch moves no envelope.
 ///
-/// A batch whose events lie in several partitions lives as long as the slowest of them, so what
+/// A segment whose events lie in several partitions lives as long as the slowest of them, so what
 /// is kept is counted here.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
@@ -19,9 +22,10 @@ pub(super) struct Segments {
 #[derive(Debug)]
 struct Segment {
     events: Vec<Outgoing>,
-    stored_at: i64,
     live: u32,
     bytes: u64,
+    /// Small batches may be added while there is space.
+    shared: bool,
 }
 
 /// Where an event is. Numbers of segments wrap; there are never as many at once.
@@ -31,48 +35,75 @@ pub(super) struct Slot {
     at: u32,
 }
 
-/// Batches that nobody needs any more, to be dropped when the lock is released.
+impl Slot {
+    /// The slot of the event that follows in the same batch.
+    pub(super) fn next(self) -> Self {
+        Self {
+            segment: self.segment,
+            at: self.at + 1,
+        }
+    }
+}
+
+/// Segments that nobody needs any more, to be dropped when the lock is released.
 pub(super) type Dead = Vec<Vec<Outgoing>>;
 
 impl Segments {
-    /// The place that the event at `at` of the batch will have which is pushed next.
-    pub(super) fn next_slot(&self, at: usize) -> Slot {
-        Slot {
-            segment: self.base.wrapping_add(self.ring.len() as u32),
-            at: at as u32,
+    /// The slot that the first event of a batch of this size gets, if it is [`push`](Self::push)ed
+    /// next.
+    pub(super) fn first_slot(&self, events: usize) -> Slot {
+        match self.ring.back() {
+            Some(last) if last.takes(events) => Slot {
+                segment: self.number(self.ring.len() - 1),
+                at: last.events.len() as u32,
+            },
+            _ => Slot {
+                segment: self.number(self.ring.len()),
+                at: 0,
+            },
         }
+    }
+
+    fn number(&self, at: usize) -> u32 {
+        self.base.wrapping_add(at as u32)
     }
 
     /// Keeps a batch of which `live` events with these bytes were stored.
-    pub(super) fn push(&mut self, mut events: Vec<Outgoing>, live: u32, bytes: u64, now: i64) {
+    pub(super) fn push(&mut self, mut batch: Vec<Outgoing>, live: u32, bytes: u64) {
         if live == 0 {
             return;
         }
-        if events.capacity() / 2 > events.len() {
-            events.shrink_to_fit();
-        }
         self.bytes += bytes;
+        if let Some(last) = self.ring.back_mut()
+            && last.takes(batch.len())
+        {
+            last.events.append(&mut batch);
+            last.live += live;
+            last.bytes += bytes;
+            return;
+        }
+        let shared = batch.len() < SHARED;
+        if shared {
+            let mut events = Vec::with_capacity(SHARED);
+            events.append(&mut batch);
+            batch = events;
+        } else if batch.capacity() / 2 > batch.len() {
+            batch.shrink_to_fit();
+        }
         self.ring.push_back(Segment {
-            events,
-            stored_at: now,
+            events: batch,
             live,
             bytes,
+            shared,
         });
     }
 
-    fn at(&self, slot: Slot) -> &Segment {
-        &self.ring[slot.segment.wrapping_sub(self.base) as usize]
-    }
-
     pub(super) fn envelope(&self, slot: Slot) -> &Envelope {
-        &self.at(slot).events[slot.at as usize].envelope
+        let segment = &self.ring[slot.segment.wrapping_sub(self.base) as usize];
+        &segment.events[slot.at as usize].envelope
     }
 
-    pub(super) fn stored_at(&self, slot: Slot) -> i64 {
-        self.at(slot).stored_at
-    }
-
-    /// The bytes of all batches that are kept.
+    /// The bytes of all segments that are kept.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -93,5 +124,12 @@ impl Segments {
         {
             self.base = self.base.wrapping_add(1);
         }
+    }
+}
+
+impl Segment {
+    /// What died has no capacity and takes nothing.
+    fn takes(&self, events: usize) -> bool {
+        self.shared && self.events.len() + events <= self.events.capacity()
     }
 }

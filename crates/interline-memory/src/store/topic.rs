@@ -47,6 +47,8 @@ struct State {
     logs: Vec<Log>,
     segments: Segments,
     dead: Dead,
+    /// The partitions with appended events that are not visible yet.
+    grown: Vec<u32>,
     /// How far each group has settled, by partition.
     groups: Vec<(Group, Vec<u64>)>,
     /// What some group has not settled; without groups, everything.
@@ -79,6 +81,7 @@ impl TopicLog {
                 logs: (0..partitions).map(|_| Log::default()).collect(),
                 segments: Segments::default(),
                 dead: Dead::new(),
+                grown: Vec::new(),
                 groups: Vec::new(),
                 unread: Amount::default(),
                 history: Amount::default(),
@@ -121,16 +124,17 @@ impl TopicLog {
         let now = state.stamp(now);
         state.spreader.next_batch();
         let (mut stored, before) = (0, state.unread.bytes);
+        let mut slot = state.segments.first_slot(batch.len());
         // Nothing in this loop writes to memory that other threads share, so that the processor
         // overlaps its cache misses.
-        for (at, outgoing) in batch.iter().enumerate() {
-            let slot = state.segments.next_slot(at);
-            let outcome = state.append_one(outgoing, slot, &self.limits);
+        for outgoing in &batch {
+            let outcome = state.append_one(outgoing, slot, &self.limits, now);
+            slot = slot.next();
             stored += u32::from(matches!(outcome, Outcome::Stored { .. }));
             outcomes.push(outcome);
         }
         let bytes = state.unread.bytes - before;
-        state.segments.push(batch, stored, bytes, now);
+        state.segments.push(batch, stored, bytes);
         self.finish(state, now);
     }
 
@@ -153,10 +157,10 @@ impl TopicLog {
         let envelope = state
             .decoder
             .decode(&origin, &Bytes::new(), headers, raw.key, raw.payload);
-        let (slot, bytes) = (state.segments.next_slot(0), envelope.size() as u64);
-        state.push(partition, slot, bytes);
+        let (slot, bytes) = (state.segments.first_slot(1), envelope.size() as u64);
+        state.push(partition, slot, now, bytes);
         let batch = vec![Outgoing::new(self.name.clone(), envelope)];
-        state.segments.push(batch, 1, bytes, now);
+        state.segments.push(batch, 1, bytes);
         self.finish(state, now);
         Ok((partition, position))
     }
@@ -165,11 +169,12 @@ impl TopicLog {
     /// once per batch.
     fn finish(&self, mut state: MutexGuard<'_, State>, now: i64) {
         let mut waiting: Vec<Arc<Bell>> = Vec::new();
-        for (log, end) in state.logs.iter().zip(&self.ends) {
-            if end.load(Ordering::Relaxed) != log.end() {
-                end.store(log.end(), Ordering::SeqCst);
-                waiting.extend(log.bells().filter(|bell| bell.is_armed()).cloned());
-            }
+        let State { logs, grown, .. } = &mut *state;
+        for partition in grown.drain(..) {
+            let log = &mut logs[partition as usize];
+            log.grown = false;
+            self.ends[partition as usize].store(log.end(), Ordering::SeqCst);
+            waiting.extend(log.bells().filter(|bell| bell.is_armed()).cloned());
         }
         state.trim(&self.limits, now);
         let dead = std::mem::take(&mut state.dead);
@@ -222,7 +227,7 @@ impl TopicLog {
             Start::Latest => state.logs.iter().map(Log::end).collect(),
             Start::Time(time) => {
                 let millis = time.unix_millis();
-                let at = |log: &Log| log.index_at(millis, &state.segments);
+                let at = |log: &Log| log.index_at(millis);
                 state.logs.iter().map(at).collect()
             }
         };
@@ -356,7 +361,13 @@ impl State {
         }
     }
 
-    fn append_one(&mut self, outgoing: &Outgoing, slot: Slot, limits: &Limits) -> Outcome {
+    fn append_one(
+        &mut self,
+        outgoing: &Outgoing,
+        slot: Slot,
+        limits: &Limits,
+        now: i64,
+    ) -> Outcome {
         if self.deleted {
             return Outcome::Rejected(error::deleted_topic("publish", &outgoing.topic));
         }
@@ -372,7 +383,7 @@ impl State {
         let partition = self.choose(outgoing.envelope.key(), limits.partitions);
         let index = self.logs[partition as usize].end();
         self.window.insert(identity, index);
-        self.push(partition, slot, outgoing.envelope.size() as u64);
+        self.push(partition, slot, now, outgoing.envelope.size() as u64);
         Outcome::Stored {
             partition,
             position: Position::from(index),
@@ -380,8 +391,12 @@ impl State {
         }
     }
 
-    fn push(&mut self, partition: u32, slot: Slot, bytes: u64) {
-        self.logs[partition as usize].append(slot, bytes);
+    fn push(&mut self, partition: u32, slot: Slot, now: i64, bytes: u64) {
+        let log = &mut self.logs[partition as usize];
+        log.append(slot, now, bytes);
+        if !std::mem::replace(&mut log.grown, true) {
+            self.grown.push(partition);
+        }
         self.unread += Amount { events: 1, bytes };
     }
 
@@ -409,24 +424,24 @@ impl State {
             let keep_events = events as f64 / held.events.max(1) as f64;
             let keep_bytes = bytes as f64 / held.bytes.max(1) as f64;
             let share = 1.0 - keep_events.min(keep_bytes);
-            self.drop_where(grouped, |_, _, droppable| {
+            self.drop_where(grouped, |_, droppable| {
                 (droppable as f64 * share).ceil() as u64
             });
         }
         if now >= self.next_sweep {
             self.next_sweep = now.saturating_add(1_000);
             let horizon = now.saturating_sub(millis(limits.retention));
-            self.drop_where(grouped, |log, segments, droppable| {
-                log.older_than(horizon, segments).min(droppable)
+            self.drop_where(grouped, |log, droppable| {
+                log.older_than(horizon).min(droppable)
             });
         }
     }
 
-    fn drop_where(&mut self, grouped: bool, count: impl Fn(&Log, &Segments, u64) -> u64) {
+    fn drop_where(&mut self, grouped: bool, count: impl Fn(&Log, u64) -> u64) {
         for log in &mut self.logs {
             let until = if grouped { log.settled() } else { log.end() };
             let droppable = until - log.base();
-            let events = count(log, &self.segments, droppable).min(droppable);
+            let events = count(log, droppable).min(droppable);
             let dropped = log.drop_first(events, &mut self.segments, &mut self.dead);
             if grouped {
                 self.history -= dropped;

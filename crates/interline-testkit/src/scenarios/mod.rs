@@ -1,8 +1,13 @@
 //! The scenarios, by subject.
 
+mod admin;
+mod crash;
 mod dead_letters;
+mod drain;
+mod flow;
 mod limits;
 mod order;
+mod outage;
 mod ownership;
 mod publish;
 mod reading;
@@ -43,6 +48,11 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     order::ALL,
     retry::ALL,
     dead_letters::ALL,
+    crash::ALL,
+    drain::ALL,
+    flow::ALL,
+    admin::ALL,
+    outage::ALL,
 ];
 
 type Supported = Result<(), &'static str>;
