@@ -18,10 +18,10 @@ use crate::{Breach, Gate, Harness, Scenario, Verdict, check, check_eq};
 pub(crate) const ALL: &[Scenario] = &[
     scenario!(a_drain_waits_for_what_runs),
     scenario!(a_drain_names_what_did_not_finish),
-    scenario!(a_drain_lets_held_events_go_at_once, two_members),
+    scenario!(a_drain_lets_held_events_go_at_once),
     scenario!(a_draining_member_gets_nothing_back, two_members),
     scenario!(a_drain_stores_everything_settled),
-    scenario!(dropped_workers_release, two_members),
+    scenario!(dropped_workers_release),
     scenario!(groups_drain_together),
     scenario!(pause_and_resume),
     scenario!(closing_twice_is_fine),
