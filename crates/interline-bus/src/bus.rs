@@ -25,7 +25,13 @@ use crate::replay::Replay;
 /// It is cheap to clone; clones share the connection and the publisher.
 ///
 /// ```
-/// # use interline_bus::test_event::Tick;
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Tick(u8);
+/// # impl interline_core::Event for Tick {
+/// #     const TYPE: &'static str = "clock.tick";
+/// #     const TOPIC: &'static str = "clock";
+/// #     type Codec = interline_json::Json;
+/// # }
 /// use interline_bus::Bus;
 /// use interline_memory as transport;
 ///
@@ -248,8 +254,9 @@ impl Bus {
     fn outgoing<E: Event>(&self, event: &E, now: Option<Timestamp>) -> Result<Outgoing> {
         let Declared { kind, topic } = self.declared::<E>()?;
         let payload = encoded(event)?;
-        let time = Some(now.unwrap_or_else(Timestamp::now));
-        let envelope = Envelope::from_parts(EventId::new(), kind, time, event.key(), Some(payload));
+        let now = now.unwrap_or_else(Timestamp::now);
+        let (id, key) = (EventId::at(now), event.key());
+        let envelope = Envelope::from_parts(id, kind, Some(now), key, Some(payload));
         Ok(Outgoing::new(topic, envelope))
     }
 

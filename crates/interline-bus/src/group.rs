@@ -9,7 +9,6 @@ use interline_core::{
 };
 use interline_reliability::{DeadLetter, DeadLetterPolicy, Inbox, Policy, Retry, Unhandled};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::bus::Bus;
 use crate::engine::{Config, DeadLetterHook, Engine, Status};
@@ -68,7 +67,7 @@ impl GroupBuilder {
 
     pub(crate) fn broadcast(bus: Bus, name: &str) -> Self {
         Self {
-            suffix: Some(Uuid::now_v7().simple().to_string()),
+            suffix: Some(format!("{:016x}", fastrand::u64(..))),
             start: Start::Latest,
             ..Self::new(bus, name)
         }
@@ -84,8 +83,30 @@ impl GroupBuilder {
     pub fn on<Args: 'static, H: Handler<Args>>(self, handler: H) -> Self {
         self.topic_of::<H::Event>()
             .route(Box::new(move |setup, limit| {
-                typed_route::<Args, H>(handler, limit, setup)
+                let pattern = Pattern::exact(H::Event::TYPE);
+                typed_route::<Args, H>(pattern, handler, limit, setup)
             }))
+    }
+
+    /// Adds a handler that takes every type that fits `pattern` as its event, for types that
+    /// share a shape. Name the topics with [`topics`](Self::topics): that of the event is not
+    /// read by itself.
+    ///
+    /// A handler of an exact type goes before a pattern, a pattern before those added later.
+    pub fn on_types<Args: 'static, H: Handler<Args>>(
+        mut self,
+        pattern: impl AsRef<str>,
+        handler: H,
+    ) -> Self {
+        match Pattern::new(pattern) {
+            Ok(pattern) => self.route(Box::new(move |setup, limit| {
+                typed_route::<Args, H>(pattern, handler, limit, setup)
+            })),
+            Err(error) => {
+                self.mistake.get_or_insert(error);
+                self
+            }
+        }
     }
 
     /// Adds a handler that takes several events at once, and reads their topic.

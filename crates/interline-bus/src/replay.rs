@@ -13,7 +13,13 @@ use crate::Bus;
 /// nobody is disturbed.
 ///
 /// ```
-/// # use interline_bus::test_event::Tick;
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct Tick(u8);
+/// # impl interline_core::Event for Tick {
+/// #     const TYPE: &'static str = "clock.tick";
+/// #     const TOPIC: &'static str = "clock";
+/// #     type Codec = interline_json::Json;
+/// # }
 /// # use interline_bus::Bus;
 /// # use interline_core::Pattern;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> interline_core::Result<()> {

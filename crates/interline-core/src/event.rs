@@ -1,8 +1,13 @@
 //! Typed events and their codecs.
 
-use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use crate::Result;
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use uuid::Uuid;
+
+use crate::{EventId, Result};
 
 /// A fact with a type and data, as a Rust type.
 ///
@@ -62,10 +67,109 @@ pub trait Event: Sized + Send + 'static {
     }
 }
 
+/// What can be the key of an event, for `#[event(key = ..)]`.
+///
+/// Text and bytes are the key as they are. Numbers and UUIDs are their text, so that a publisher
+/// in another language, or a person, finds the same partition by writing the same thing. The
+/// `None` of an [`Option`] is no key at all, which differs from an empty one.
+///
+/// ```
+/// use interline_core::EventKey;
+///
+/// assert_eq!("ada".to_key().unwrap(), "ada");
+/// assert_eq!(42_u64.to_key().unwrap(), "42");
+/// assert_eq!(Some(vec![0_u8]).to_key().unwrap(), &b"\0"[..]);
+/// assert_eq!(None::<String>.to_key(), None);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of an event",
+    label = "no text, bytes, number or UUID",
+    note = "give an expression of such a type instead: `key = \"self.field.to_string()\"`"
+)]
+pub trait EventKey {
+    /// The bytes of the key; `None` spreads the event.
+    fn to_key(&self) -> Option<Bytes>;
+}
+
+macro_rules! keys_of_bytes {
+    ($($key:ty)*) => {$(
+        impl EventKey for $key {
+            fn to_key(&self) -> Option<Bytes> {
+                let bytes: &[u8] = self.as_ref();
+                Some(Bytes::copy_from_slice(bytes))
+            }
+        }
+    )*};
+}
+keys_of_bytes!(str String [u8] Vec<u8>);
+
+macro_rules! keys_of_text {
+    ($($key:ty)*) => {$(
+        impl EventKey for $key {
+            fn to_key(&self) -> Option<Bytes> {
+                Some(self.to_string().into())
+            }
+        }
+    )*};
+}
+keys_of_text!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize Uuid);
+
+impl EventKey for Bytes {
+    fn to_key(&self) -> Option<Bytes> {
+        Some(self.clone())
+    }
+}
+
+impl EventKey for ByteString {
+    fn to_key(&self) -> Option<Bytes> {
+        Some(self.as_bytes().clone())
+    }
+}
+
+impl EventKey for EventId {
+    fn to_key(&self) -> Option<Bytes> {
+        Some(self.to_text().into_bytes())
+    }
+}
+
+impl<const N: usize> EventKey for [u8; N] {
+    fn to_key(&self) -> Option<Bytes> {
+        self.as_slice().to_key()
+    }
+}
+
+impl<K: EventKey> EventKey for Option<K> {
+    fn to_key(&self) -> Option<Bytes> {
+        self.as_ref()?.to_key()
+    }
+}
+
+macro_rules! keys_behind_pointers {
+    ($($pointer:ty)*) => {$(
+        impl<K: EventKey + ?Sized> EventKey for $pointer {
+            fn to_key(&self) -> Option<Bytes> {
+                (**self).to_key()
+            }
+        }
+    )*};
+}
+keys_behind_pointers!(&K Box<K> Arc<K>);
+
+impl<K: EventKey + ToOwned + ?Sized> EventKey for Cow<'_, K> {
+    fn to_key(&self) -> Option<Bytes> {
+        (**self).to_key()
+    }
+}
+
 /// How data of type `T` becomes bytes and back.
 ///
 /// An instance may hold state (a registry client, a schema cache); it is shared and used from
 /// many threads at once.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no codec of `{T}`",
+    label = "cannot encode and decode `{T}`",
+    note = "derive what the codec asks of its types, or name another one: `#[event(codec = ..)]`"
+)]
 pub trait Codec<T>: Send + Sync + 'static {
     /// The media type that the codec writes, kept in `datacontenttype`.
     fn content_type(&self) -> &'static str;

@@ -23,7 +23,7 @@ pub use crate::envelope::{
     is_attribute_char, stable_hash,
 };
 pub use crate::error::{Error, ErrorKind, Result};
-pub use crate::event::{Codec, Event};
+pub use crate::event::{Codec, Event, EventKey};
 pub use crate::name::{Group, Instance, MAX_GROUP, MAX_TOPIC, Partition, Topic};
 pub use crate::pattern::Pattern;
 pub use crate::transport::*;

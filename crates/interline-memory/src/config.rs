@@ -58,7 +58,7 @@ impl Default for Config {
             partitions: 12,
             capacity: 1 << 20,
             capacity_bytes: 256 << 20,
-            history: 1 << 16,
+            history: 1 << 14,
             history_bytes: 64 << 20,
             retention: Duration::from_secs(7 * 86_400),
         }

@@ -14,6 +14,9 @@ use crate::error;
 use crate::link::Link;
 use crate::store::TopicLog;
 
+/// A task may take 128 turns before others run.
+const EVENTS_PER_TURN: usize = 32;
+
 /// Stores events at once: an accepted event is stored, nothing is ever in flight.
 #[derive(Debug)]
 pub struct Publisher {
@@ -47,7 +50,9 @@ impl Publisher {
     }
 
     /// Waits until there is room; an error if none comes in time.
-    async fn room(&self, log: &TopicLog, until: Instant) -> Result<()> {
+    async fn room(&self, log: &TopicLog, until: &mut Option<Instant>) -> Result<()> {
+        // One deadline for the whole batch.
+        let until = *until.get_or_insert_with(|| Instant::now() + self.options.publish_timeout);
         loop {
             let freed = log.room().notified();
             if log.has_room() {
@@ -67,16 +72,18 @@ impl Publisher {
         }
     }
 
-    fn store(&self, batch: Vec<Outgoing>, runs: Vec<Run>) -> Vec<Outcome> {
+    fn store(&self, mut batch: Vec<Outgoing>, runs: Vec<Run>) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
-        let mut events = batch.into_iter();
         let now = self.link.store.clock.millis(Instant::now());
-        for Run { log, events: count } in runs {
+        for Run { log, events } in runs {
+            // A batch to one topic is kept as it is; only a mixed one is taken apart.
+            let rest = batch.split_off(events);
+            let run = std::mem::replace(&mut batch, rest);
             match log {
-                Ok(log) => log.append(events.by_ref().take(count), now, &mut outcomes),
+                Ok(log) => log.append(run, now, &mut outcomes),
                 Err(error) => {
-                    let refused = events.by_ref().take(count);
-                    outcomes.extend(refused.map(|_| Outcome::Rejected(error::again(&error))));
+                    let refused = run.iter().map(|_| Outcome::Rejected(error::again(&error)));
+                    outcomes.extend(refused);
                 }
             }
         }
@@ -87,15 +94,18 @@ impl Publisher {
 impl interline_core::Publisher for Publisher {
     async fn enqueue(&self, batch: Vec<Outgoing>) -> Result<Receipt> {
         // Storing never waits by itself: without this a publishing loop would let no other task
-        // of its thread run.
-        coop::consume_budget().await;
+        // of its thread run. Large batches count more, so that readers follow while the events
+        // are still in the processor's cache.
+        for _ in 0..=batch.len() / EVENTS_PER_TURN {
+            coop::consume_budget().await;
+        }
         self.link.check_open("publish")?;
         let mut runs = self.runs(&batch);
-        let until = Instant::now() + self.options.publish_timeout;
+        let mut until = None;
         for run in &mut runs {
             if let Ok(log) = &run.log
                 && !log.has_room()
-                && let Err(error) = self.room(log, until).await
+                && let Err(error) = self.room(log, &mut until).await
             {
                 self.link.check_open("publish")?;
                 run.log = Err(error);

@@ -25,7 +25,7 @@ pub(crate) const CAPABILITIES: Capabilities = {
     capabilities.durability = Durability::Memory;
     capabilities.durability_verified = true;
     // Two generations of this size.
-    capabilities.dedupe = Dedupe::Last(65_536);
+    capabilities.dedupe = Dedupe::Last(8_192);
     capabilities.cadence = Cadence {
         every: Duration::from_millis(100),
         // Events are kept until they are settled: committing by count keeps memory small and warm.

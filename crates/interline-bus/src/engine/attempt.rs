@@ -11,7 +11,7 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use super::intake::until_due;
-use super::part::Part;
+use super::part::{Mode, Part};
 use super::settlement::{Step, after_attempt, before_attempt};
 use super::store::Stored;
 use super::{Config, Engine, Entry, EntryId, EntryState};
@@ -85,9 +85,11 @@ impl Engine {
     /// Runs an entry now, or lets it wait where it will be found.
     fn place(&mut self, id: EntryId) {
         let Some(entry) = self.entry(id) else { return };
-        let (seq, at, route) = (entry.seq, entry.part, entry.route);
-        if !self.parts[at].has_room_for_range(seq, &self.config) {
-            self.parts[at].parked.push(id);
+        let (seq, at) = (entry.seq, entry.part);
+        let Some(route) = entry.route else { return };
+        let part = &mut self.parts[at];
+        if part.mode != Mode::Live || !part.has_room_for_range(seq, &self.config) {
+            part.parked.push(id);
             return;
         }
         let taken = &self.config.router.routes()[route];
@@ -283,8 +285,10 @@ impl Engine {
         self.parts[at].storing -= 1;
         match stored {
             Stored::Claim(Ok(claim)) => {
-                if claim == Claim::Done {
-                    self.status.count(|counts| counts.duplicates += 1);
+                match claim {
+                    Claim::Done => self.status.count(|counts| counts.duplicates += 1),
+                    Claim::Fresh => self.entries[id.at].claimed = true,
+                    Claim::Busy(_) => {}
                 }
                 self.perform(id, before_attempt(claim));
             }
@@ -337,9 +341,7 @@ impl Engine {
         part.version.settled += 1;
         part.cleared();
         part.changed();
-        if !part.backlog.is_empty() {
-            self.refill.push(at);
-        }
+        self.refill_later(at);
     }
 
     /// How long a delivery still has to wait by its own marks.

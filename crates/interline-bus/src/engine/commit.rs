@@ -119,7 +119,7 @@ impl Engine {
                 Committed::Applied => {
                     part.stored(sent.version);
                     self.status.count(|counts| counts.checkpoints += 1);
-                    self.refill.push(sent.part);
+                    self.refill_later(sent.part);
                 }
                 Committed::NotNow => part.version.since = Some(Instant::now() + AGAIN),
                 Committed::Stale => {
@@ -174,6 +174,8 @@ impl Engine {
         }
         let mut checkpoints = Vec::with_capacity(done.len());
         for at in done {
+            // What failed since it was revoked may be held.
+            self.let_go(at);
             let part = self.parts.remove(at);
             self.by_partition.remove(&*part.partition);
             let mut checkpoint = tampered(part.checkpoint(true));

@@ -16,12 +16,17 @@ use crate::Delivery;
 use crate::handler::{Finished, Handled};
 
 impl Engine {
-    pub(super) fn on_signal(&mut self, signal: Signal) {
+    /// Takes a signal and says how many events it brought.
+    pub(super) fn on_signal(&mut self, signal: Signal) -> usize {
         match signal {
             Signal::Assigned(checkpoints) => {
                 checkpoints.into_iter().for_each(|c| self.on_assigned(c));
             }
-            Signal::Batch(batch) => self.on_batch(batch),
+            Signal::Batch(batch) => {
+                let events = batch.records.len();
+                self.on_batch(batch);
+                return events;
+            }
             Signal::Revoking {
                 partitions,
                 deadline,
@@ -41,6 +46,7 @@ impl Engine {
                 }
             }
         }
+        0
     }
 
     fn on_assigned(&mut self, checkpoint: Checkpoint) {
@@ -69,17 +75,14 @@ impl Engine {
             return;
         }
         self.status.delivered(batch.records.len());
-        let mut records = batch.records.into_iter();
+        let mut records = batch.records;
+        let mut admitted = 0;
         if part.backlog.is_empty() {
-            for record in records.by_ref() {
-                if let Some(record) = self.offer(at, record) {
-                    self.parts[at].backlog.push_back(record);
-                    break;
-                }
-            }
+            let fits = |record: &&Recorded| self.offer(at, record);
+            admitted = records.iter().take_while(fits).count();
         }
         let part = &mut self.parts[at];
-        part.backlog.extend(records);
+        part.wait(records.drain(admitted..));
         part.regulate(&self.config, &self.control, self.paused);
     }
 
@@ -87,9 +90,21 @@ impl Engine {
     pub(super) fn refill_parts(&mut self) -> bool {
         let mut any = false;
         while let Some(at) = self.refill.pop() {
-            any |= self.refill_part(at);
+            if let Some(part) = self.parts.get_mut(at) {
+                part.refill = false;
+                any |= self.refill_part(at);
+            }
         }
         any
+    }
+
+    /// Looks at the backlog of a partition later in this turn.
+    pub(super) fn refill_later(&mut self, at: usize) {
+        let part = &mut self.parts[at];
+        if part.is_backed_up() && !part.refill {
+            part.refill = true;
+            self.refill.push(at);
+        }
     }
 
     fn refill_part(&mut self, at: usize) -> bool {
@@ -101,7 +116,7 @@ impl Engine {
             let Some(record) = part.backlog.pop_front() else {
                 break;
             };
-            if let Some(record) = self.offer(at, record) {
+            if !self.offer(at, &record) {
                 self.parts[at].backlog.push_front(record);
                 break;
             }
@@ -112,67 +127,78 @@ impl Engine {
         any
     }
 
-    /// Admits a record unless it has to wait, in which case it is given back.
-    fn offer(&mut self, at: usize, record: Recorded) -> Option<Recorded> {
+    /// Admits a record unless it has to wait.
+    ///
+    /// Records come by reference: a handler that is ready at once needs no copy, and not moving an
+    /// envelope is worth more than the rare clone.
+    fn offer(&mut self, at: usize, record: &Recorded) -> bool {
         let part = &mut self.parts[at];
         if part.was_done(record.position) {
             let seq = part.window.push(record.position, 0);
             part.window.settle(seq);
             part.changed();
-            return None;
+            return true;
         }
         if self.paused {
-            return Some(record);
+            return false;
         }
         match part.admission(record.position, &self.config) {
-            Admission::Wait => Some(record),
+            Admission::Wait => false,
             Admission::Open => {
                 self.admit(at, record);
-                None
+                true
             }
             Admission::Bury => {
-                let id = self.insert(at, record, 0, None, Returned::default());
+                let route = self
+                    .routes
+                    .find(&self.config.router, record.envelope.kind());
+                let (id, _) = self.insert(at, record, route, None, Returned::default());
                 let cause = "the process died each time while this event was running alone";
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Suspect, cause)));
-                None
+                true
             }
         }
     }
 
-    fn admit(&mut self, at: usize, record: Recorded) {
+    fn admit(&mut self, at: usize, record: &Recorded) {
         let route = self
             .routes
             .find(&self.config.router, record.envelope.kind());
         let Some(route) = route else {
             return self.admit_unhandled(at, record);
         };
-        let part = &mut self.parts[at];
-        let mut marks = Returned::read(&part.partition.topic, &record);
+        if self.is_first_try(at, record) && self.may_run_at_once(at, route) {
+            return self.run_at_once(at, record, route);
+        }
+        let part = &self.parts[at];
+        let mut marks = Returned::read(&part.partition.topic, record);
         if let Some(made) = part.tried.get(&record.position) {
             marks.attempts = marks.attempts.max(*made);
         }
-        let key = record.envelope.key();
-        let key = key.filter(|_| !planted::is("lane-ignored"));
-        let lane = key.map(|key| FixedState::default().hash_one(&**key));
-        let occupied = lane.filter(|lane| part.lanes.contains_key(lane));
-        if occupied.is_none() && marks == Returned::default() && self.may_run_at_once(at, route) {
-            return self.run_at_once(at, record, route, lane);
-        }
-        let id = self.insert(at, record, route, lane, marks);
-        if occupied.is_none() {
+        let (id, is_head) = self.insert(at, record, Some(route), lane_of(record), marks);
+        if is_head {
             self.begin(id, marks.due.map(until_due).unwrap_or_default());
         }
     }
 
-    fn admit_unhandled(&mut self, at: usize, record: Recorded) {
+    /// Whether nothing is known of a record and nothing of its key is live: then it needs neither
+    /// marks nor a lane to start.
+    fn is_first_try(&self, at: usize, record: &Recorded) -> bool {
+        let part = &self.parts[at];
+        let is_free = part.lanes.is_empty()
+            || lane_of(record).is_none_or(|lane| !part.lanes.contains_key(&lane));
+        is_free && !part.returns && !part.tried.contains_key(&record.position)
+    }
+
+    fn admit_unhandled(&mut self, at: usize, record: &Recorded) {
         match self.config.policy.unhandled {
             Unhandled::Ack => {
                 self.status.count(|counts| counts.unhandled += 1);
-                self.pass(at, &record);
+                self.pass(at, record);
             }
             Unhandled::DeadLetter => {
                 let cause = format!("no handler takes the type {}", record.envelope.ty());
-                let id = self.insert(at, record, 0, None, Returned::default());
+                let (id, _) = self.insert(at, record, None, None, Returned::default());
                 self.perform(id, Step::Bury(Failure::new(FailureKind::Unhandled, cause)));
             }
         }
@@ -206,12 +232,12 @@ impl Engine {
     }
 
     /// The fast way: a handler that is ready at once leaves no entry and no lane behind.
-    fn run_at_once(&mut self, at: usize, record: Recorded, route: usize, lane: Option<u64>) {
+    fn run_at_once(&mut self, at: usize, record: &Recorded, route: usize) {
         let make = &self.config.router.routes()[route].slot;
         let cell = self.runs.take(route, make);
         let part = &self.parts[at];
         let delivery = Delivery {
-            record: &record,
+            record,
             partition: &part.partition,
             topic: &part.topic,
             group: &self.config.group,
@@ -228,15 +254,27 @@ impl Engine {
             Some(Ok(())) => {
                 self.runs.free(cell, &mut Vec::new());
                 self.status.handled(1);
-                self.pass(at, &record);
+                self.pass(at, record);
             }
             Some(Err(failure)) => {
                 self.runs.free(cell, &mut Vec::new());
-                let id = self.insert(at, record, route, lane, Returned::default());
+                let (id, _) = self.insert(
+                    at,
+                    record,
+                    Some(route),
+                    lane_of(record),
+                    Returned::default(),
+                );
                 self.finish(id, Err(failure));
             }
             None => {
-                let id = self.insert(at, record, route, lane, Returned::default());
+                let (id, _) = self.insert(
+                    at,
+                    record,
+                    Some(route),
+                    lane_of(record),
+                    Returned::default(),
+                );
                 self.entries[id.at].state = EntryState::Running;
                 self.parts[at].running += 1;
                 self.runs.occupy(cell, &[id], self.deadline());
@@ -248,15 +286,16 @@ impl Engine {
         Instant::now() + self.config.policy.timeouts.handler
     }
 
-    /// Makes an entry at the end of its lane.
+    /// Makes an entry at the end of `lane`, and says whether it is the head. What is buried unrun
+    /// takes no lane.
     fn insert(
         &mut self,
         at: usize,
-        record: Recorded,
-        route: usize,
+        record: &Recorded,
+        route: Option<usize>,
         lane: Option<u64>,
         marks: Returned,
-    ) -> EntryId {
+    ) -> (EntryId, bool) {
         self.serial += 1;
         let part = &mut self.parts[at];
         let seq = part.window.push(record.position, record.envelope.size());
@@ -268,8 +307,8 @@ impl Engine {
             at: self.entries.vacant_key(),
             serial: self.serial,
         };
-        if let Some(lane) = lane
-            && let Some(tail) = part.lanes.insert(lane, id)
+        let tail = lane.and_then(|lane| part.lanes.insert(lane, id));
+        if let Some(tail) = tail
             && let Some(tail) = self.entries.get_mut(tail.at)
         {
             tail.next = Some(id);
@@ -278,16 +317,27 @@ impl Engine {
             serial: self.serial,
             part: at,
             seq,
-            record,
+            record: record.clone(),
             route,
             lane,
             next: None,
             attempts: marks.attempts,
             first_failure: marks.first_failure,
+            claimed: false,
             state: EntryState::Waiting,
         });
-        id
+        (id, tail.is_none())
     }
+}
+
+/// The lane of a record's key within its partition; two keys of one hash share a lane, which only
+/// makes them wait for each other.
+fn lane_of(record: &Recorded) -> Option<u64> {
+    let key = record
+        .envelope
+        .key()
+        .filter(|_| !planted::is("lane-ignored"))?;
+    Some(FixedState::default().hash_one(&**key))
 }
 
 /// How long until a point in time by this machine's clock.

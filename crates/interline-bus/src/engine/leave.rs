@@ -61,22 +61,35 @@ impl Engine {
     }
 
     /// Lets go of what has not started.
-    fn let_go(&mut self, at: usize) {
+    pub(super) fn let_go(&mut self, at: usize) {
         let part = &mut self.parts[at];
         part.backlog.clear();
         part.parked.clear();
         part.lanes.clear();
-        let mut released = 0;
-        self.entries.retain(|_, entry| {
-            let stays = entry.part != at
-                || matches!(entry.state, EntryState::Running | EntryState::Storing);
-            if entry.part == at {
-                entry.next = None;
-            }
-            released += u64::from(!stays);
-            stays
+        for (_, entry) in self
+            .entries
+            .iter_mut()
+            .filter(|(_, entry)| entry.part == at)
+        {
+            entry.next = None;
+        }
+        self.remove_entries(at, |entry| {
+            !matches!(entry.state, EntryState::Running | EntryState::Storing)
         });
-        self.status.count(|counts| counts.released += released);
+    }
+
+    /// Removes entries of a partition for the next owner to read again.
+    fn remove_entries(&mut self, at: usize, which: impl Fn(&Entry) -> bool) {
+        let entries = self.entries.iter();
+        let removed = entries.filter(|(_, entry)| entry.part == at && which(entry));
+        let removed: Vec<usize> = removed.map(|(at, _)| at).collect();
+        for at in &removed {
+            let serial = self.entries[*at].serial;
+            self.forget_claim(EntryId { at: *at, serial });
+            self.entries.remove(*at);
+        }
+        self.status
+            .count(|counts| counts.released += removed.len() as u64);
     }
 
     /// Drops what still runs in partitions whose time is up, so that they can be released: two
@@ -136,13 +149,8 @@ impl Engine {
             self.runs.clear(cell);
             self.runs.free(cell, &mut others);
         }
-        let dropped = self.entries.iter().filter(|(_, entry)| entry.part == at);
-        let dropped: Vec<usize> = dropped.map(|(at, _)| at).collect();
-        for id in dropped {
-            let entry = self.entries.remove(id);
-            self.note_unfinished(at, &entry);
-            self.status.count(|counts| counts.released += 1);
-        }
+        self.note_unfinished(at);
+        self.remove_entries(at, |_| true);
         self.retry_innocent(&others);
     }
 
@@ -157,15 +165,19 @@ impl Engine {
         }
     }
 
-    fn note_unfinished(&mut self, at: usize, entry: &Entry) {
-        let Some(drain) = &mut self.drain else { return };
-        drain.unfinished.push(Unfinished {
+    fn note_unfinished(&mut self, at: usize) {
+        let entries = self.entries.iter().filter(|(_, entry)| entry.part == at);
+        let unfinished = entries.map(|(_, entry)| Unfinished {
             partition: (*self.parts[at].partition).clone(),
             position: entry.record.position,
             id: entry.record.envelope.id().clone(),
             ty: entry.record.envelope.ty().to_owned(),
-            handler: self.config.router.routes()[entry.route].name,
+            handler: self.handler_of(entry),
         });
+        let unfinished: Vec<_> = unfinished.collect();
+        if let Some(drain) = &mut self.drain {
+            drain.unfinished.extend(unfinished);
+        }
     }
 
     /// Stops a partition after a dead letter, if the policy says so.

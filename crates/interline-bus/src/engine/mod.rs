@@ -95,13 +95,16 @@ struct Entry {
     /// Its number in the partition's window.
     seq: u64,
     record: Recorded,
-    route: usize,
+    /// `None` if no handler takes its type.
+    route: Option<usize>,
     lane: Option<u64>,
     /// The next delivery of its lane.
     next: Option<EntryId>,
     /// Attempts made.
     attempts: u32,
     first_failure: Option<interline_core::Timestamp>,
+    /// Whether this process holds the inbox's claim for it.
+    claimed: bool,
     state: EntryState,
 }
 
@@ -148,6 +151,14 @@ pub(crate) struct Engine {
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     failed: Option<Error>,
+}
+
+/// What a look at the feed brought.
+enum Intake {
+    Nothing,
+    Some,
+    /// More may be there, but others come first.
+    Enough,
 }
 
 #[derive(Default)]
@@ -228,12 +239,14 @@ impl Engine {
             if self.is_over() {
                 return Poll::Ready(());
             }
-            if self.poll_feed(cx) {
-                // One signal per turn of the task: other tasks and the handlers' own budget of
-                // ready operations come into their right between batches.
-                self.pump();
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            match self.poll_feed(cx) {
+                Intake::Nothing => {}
+                Intake::Some => turn = true,
+                Intake::Enough => {
+                    self.pump();
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         }
         self.status.observe(&self.parts, self.entries.len());
@@ -261,28 +274,37 @@ impl Engine {
         any
     }
 
-    fn poll_feed(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(next) = &mut self.next_signal else {
-            return false;
-        };
-        let Poll::Ready((feed, signal)) = next.as_mut().poll(cx) else {
-            return false;
-        };
-        match signal {
-            Ok(signal) => {
-                self.next_signal = Some(next_signal(feed));
-                self.on_signal(signal);
-            }
-            Err(error) => {
-                self.next_signal = None;
-                if self.drain.is_none() {
-                    tracing::error!(group = %self.config.group, %error, "the subscription ended");
-                    self.failed = Some(error);
+    /// Takes signals until there is none, or so many events that other tasks of this thread, and
+    /// the handlers' own budget of ready operations, must come into their right.
+    fn poll_feed(&mut self, cx: &mut Context<'_>) -> Intake {
+        const ENOUGH: usize = 1_024;
+        let mut events = 0;
+        let mut intake = Intake::Nothing;
+        while let Some(next) = &mut self.next_signal
+            && let Poll::Ready((feed, signal)) = next.as_mut().poll(cx)
+        {
+            intake = Intake::Some;
+            match signal {
+                Ok(signal) => {
+                    self.next_signal = Some(next_signal(feed));
+                    events += self.on_signal(signal);
                 }
-                self.lose_all();
+                Err(error) => self.on_feed_end(error),
+            }
+            if events >= ENOUGH {
+                return Intake::Enough;
             }
         }
-        true
+        intake
+    }
+
+    fn on_feed_end(&mut self, error: Error) {
+        self.next_signal = None;
+        if self.drain.is_none() {
+            tracing::error!(group = %self.config.group, %error, "the subscription ended");
+            self.failed = Some(error);
+        }
+        self.lose_all();
     }
 
     fn poll_stores(&mut self, cx: &mut Context<'_>) -> bool {
@@ -347,7 +369,14 @@ impl Engine {
         for (_, part) in &mut self.parts {
             part.regulate(&self.config, &self.control, paused);
         }
-        self.refill.extend(self.parts.iter().map(|(at, _)| at));
+        let parts: Vec<usize> = self.parts.iter().map(|(at, _)| at).collect();
+        parts.into_iter().for_each(|at| self.refill_later(at));
+    }
+
+    /// The name of the handler that takes an entry, or empty.
+    fn handler_of(&self, entry: &Entry) -> &'static str {
+        let routes = self.config.router.routes();
+        entry.route.map_or("", |route| routes[route].name)
     }
 
     /// The topic that an event of `partition` was published to.

@@ -22,6 +22,8 @@ pub(super) struct Part {
     pub(super) partition: Arc<Partition>,
     /// The topic that its events were published to: its own, or the one it is the return topic of.
     pub(super) topic: Topic,
+    /// Whether this is the return topic of that one, so that marks in headers are believed.
+    pub(super) returns: bool,
     pub(super) fence: Fence,
     pub(super) window: Window,
     pub(super) mode: Mode,
@@ -37,6 +39,8 @@ pub(super) struct Part {
     pub(super) running: usize,
     /// Stores under way.
     pub(super) storing: usize,
+    /// Whether the backlog is to be looked at in this turn.
+    pub(super) refill: bool,
     pub(super) version: Version,
     pub(super) caution: Option<Caution>,
     /// Settled ranges of the checkpoint that have not been read again yet.
@@ -109,7 +113,8 @@ impl Part {
             suspect,
         } = checkpoint.progress;
         let cautious = unclean >= UNCLEAN_LIMIT || suspect.is_some();
-        let mut part = Self {
+        Self {
+            returns: checkpoint.partition.topic.is_retry(),
             partition: Arc::new(checkpoint.partition),
             topic,
             fence: checkpoint.fence,
@@ -121,6 +126,7 @@ impl Part {
             tried: attempts.into_iter().collect(),
             running: 0,
             storing: 0,
+            refill: false,
             version: Version::default(),
             caution: cautious.then_some(Caution {
                 left: config.window_events,
@@ -134,9 +140,21 @@ impl Part {
             },
             stopped: false,
             max_attempts: config.capabilities.max_attempts,
-        };
-        part.changed();
-        part
+        }
+    }
+
+    /// Takes records that have to wait. The first ones ask for the mark of this start, so that a
+    /// partition without events has none to be blamed for.
+    pub(super) fn wait(&mut self, records: impl Iterator<Item = Recorded>) {
+        self.backlog.extend(records);
+        if self.mode == Mode::Starting && !self.backlog.is_empty() && !self.is_dirty() {
+            self.changed();
+        }
+    }
+
+    /// Whether records wait here or are kept from coming.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.stopped || !self.backlog.is_empty()
     }
 
     /// Notes that the progress is no longer what is stored.
@@ -159,11 +177,10 @@ impl Part {
         self.version.now > self.version.stored
     }
 
-    /// Whether the checkpoint cannot wait for its turn: something waits for it.
+    /// Whether the checkpoint cannot wait for its turn: the first event waits for the mark of this
+    /// start, or events run alone, and one that is done must not be blamed for a later death.
     pub(super) fn is_urgent(&self) -> bool {
-        let armed = self.caution.and_then(|caution| caution.armed);
-        let unstored = armed.is_some_and(|(_, version)| version > self.version.stored);
-        self.is_dirty() && (self.mode == Mode::Starting || unstored)
+        self.is_dirty() && (self.mode == Mode::Starting || self.caution.is_some())
     }
 
     /// The progress as it is now; a clean one forgets the marks of starts and suspects.

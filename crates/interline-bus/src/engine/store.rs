@@ -3,6 +3,7 @@
 //! Each is awaited. What fails is tried again as it is, with growing delays and without end: the
 //! delivery stays live meanwhile, and the handler does not run again for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -10,8 +11,9 @@ use interline_core::{
     AnyPublisher, Bytes, Error, ErrorKind, HeaderName, Outcome, Outgoing, Publisher, Purpose,
     Result, Timestamp, planted,
 };
-use interline_reliability::{Cause, Claim, DeadLetter, Failure, Origin, Returned};
+use interline_reliability::{Cause, Claim, DeadLetter, Failure, Inbox, Origin, Returned};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::{Engine, EntryId, EntryState};
 
@@ -55,7 +57,10 @@ impl Engine {
 
     /// Gives the claim of a failed attempt back; if that fails it lapses by itself.
     pub(super) fn forget_claim(&mut self, id: EntryId) {
-        let Some((inbox, identity)) = self.inbox_of(id) else {
+        let claimed = self
+            .entry_mut(id)
+            .is_some_and(|e| std::mem::take(&mut e.claimed));
+        let Some((inbox, identity)) = self.inbox_of(id).filter(|_| claimed) else {
             return;
         };
         let group = self.config.group.clone();
@@ -97,7 +102,7 @@ impl Engine {
             return;
         };
         let first = entry.first_failure.unwrap_or_else(Timestamp::now);
-        let handler = self.config.router.routes()[entry.route].name;
+        let handler = self.handler_of(entry);
         let cause = Cause::new(failure, entry.attempts, first, handler);
         let topic = &self.parts[entry.part].topic;
         let policy = &self.config.policy.dead_letter;
@@ -134,10 +139,7 @@ impl Engine {
         })
     }
 
-    fn inbox_of(
-        &self,
-        id: EntryId,
-    ) -> Option<(std::sync::Arc<dyn interline_reliability::Inbox>, uuid::Uuid)> {
+    fn inbox_of(&self, id: EntryId) -> Option<(Arc<dyn Inbox>, Uuid)> {
         let envelope = &self.entry(id)?.record.envelope;
         let inbox = self.config.policy.inbox.clone()?;
         Some((inbox, envelope.id().identity(envelope.source())))

@@ -143,14 +143,19 @@ raw_handlers!(A B C);
 raw_handlers!(A B C D);
 
 /// The route of a typed handler.
-pub(crate) fn typed_route<Args, H>(handler: H, limit: Option<usize>, setup: &Setup) -> Result<Route>
+pub(crate) fn typed_route<Args, H>(
+    pattern: Pattern,
+    handler: H,
+    limit: Option<usize>,
+    setup: &Setup,
+) -> Result<Route>
 where
     Args: 'static,
     H: Handler<Args>,
 {
     let call = Arc::new((handler, H::sources(setup)?));
     Ok(Route {
-        pattern: Pattern::exact(H::Event::TYPE),
+        pattern,
         name: type_name::<H>(),
         limit,
         batch: None,

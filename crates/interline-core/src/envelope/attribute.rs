@@ -125,6 +125,17 @@ impl From<ByteString> for AttributeValue {
 }
 
 /// Extension attributes by name; names are unique, order is that of setting.
+///
+/// ```
+/// use interline_core::Attributes;
+///
+/// let mut attributes = Attributes::new();
+/// attributes.set("shard", 3)?;
+/// attributes.set("shard", 4)?;
+/// assert_eq!(attributes.get("shard"), Some(&4.into()));
+/// assert!(attributes.set("Shard", 5).is_err());
+/// # Ok::<(), interline_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Attributes(Vec<(ByteString, AttributeValue)>);
 

@@ -10,6 +10,18 @@ use super::{AttributeValue, Envelope, EventId, HeaderName, Kind, Timestamp};
 use crate::{Result, extension};
 
 /// Builds an [`Envelope`]; the first mistake is kept and returned by [`build`](Self::build).
+///
+/// ```
+/// use interline_core::{Envelope, Kind};
+///
+/// let kind = Kind::new("/shop", "shop.order.placed")?;
+/// let event = Envelope::builder(kind.clone()).tenant("acme").header("x-hop", "a").build()?;
+/// assert_eq!(event.tenant_id(), Some("acme"));
+///
+/// let error = Envelope::builder(kind).header("ce_id", "1").build().unwrap_err();
+/// assert_eq!(error.message(), "header name \"ce_id\" is reserved");
+/// # Ok::<(), interline_core::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct EnvelopeBuilder {

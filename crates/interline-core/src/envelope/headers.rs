@@ -90,6 +90,18 @@ impl fmt::Display for HeaderName {
 }
 
 /// Headers in order; a name may come more than once.
+///
+/// ```
+/// use interline_core::{HeaderName, Headers};
+///
+/// let mut headers = Headers::new();
+/// headers.push(HeaderName::new("x-hop")?, "a");
+/// headers.push(HeaderName::new("x-hop")?, "b");
+/// assert_eq!(headers.text("x-hop"), Some("a"));
+/// assert_eq!(headers.len(), 2);
+/// assert!(HeaderName::new("interline-due").is_err());
+/// # Ok::<(), interline_core::Error>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(HeaderName, Bytes)>);
 

@@ -298,6 +298,18 @@ impl Envelope {
     /// parent's id, the correlation is the parent's, or the parent's id if it has none.
     ///
     /// The tenant of the parent is taken over unless one is set already.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use interline_core::{Envelope, Kind};
+    ///
+    /// let kind = Arc::new(Kind::new("/shop", "shop.order.paid")?);
+    /// let parent = Envelope::builder(Arc::clone(&kind)).build()?;
+    /// let child = Envelope::builder(kind).build()?.caused_by(&parent);
+    /// assert_eq!(child.causation_id(), Some(&*parent.id().to_text()));
+    /// assert_eq!(child.correlation_id(), child.causation_id());
+    /// # Ok::<(), interline_core::Error>(())
+    /// ```
     #[must_use]
     pub fn caused_by(mut self, parent: &Self) -> Self {
         let cause = parent.id.to_text();

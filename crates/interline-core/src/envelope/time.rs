@@ -45,8 +45,7 @@ impl Timestamp {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn unix_millis(self) -> i64 {
-        let millis = self.0.unix_timestamp_nanos() / 1_000_000;
-        i64::try_from(millis).unwrap_or(i64::MAX)
+        self.0.unix_timestamp() * 1_000 + i64::from(self.0.millisecond())
     }
 
     /// How long after `earlier` this is; zero if it is not.

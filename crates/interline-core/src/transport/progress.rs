@@ -73,6 +73,19 @@ pub struct Suspect {
 }
 
 /// How far a group has come in a partition.
+///
+/// ```
+/// use interline_core::{Position, Progress, Range};
+///
+/// let progress = Progress {
+///     frontier: Some(Position::from(7)),
+///     done: vec![Range { first: Position::from(9), last: Position::from(11) }],
+///     ..Progress::default()
+/// };
+/// assert!(progress.is_done(Position::from(7)));
+/// assert!(!progress.is_done(Position::from(8)));
+/// assert!(progress.is_done(Position::from(10)));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// The last position before which, and at which, everything is settled; `None` before the

@@ -11,7 +11,6 @@ use crate::{Durability, Error, ErrorKind, Position, Result};
 
 /// What became of one event.
 #[derive(Debug)]
-#[must_use]
 pub enum Outcome {
     /// Stored at a position, as durably as said.
     Stored {

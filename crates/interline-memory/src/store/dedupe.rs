@@ -4,19 +4,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// How many identities one generation holds; two are kept, so at least this many are known.
-pub(crate) const GENERATION: usize = 65_536;
+pub(crate) const GENERATION: usize = 8_192;
 
-/// Where in its partition an event with a known identity is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) index: u64,
-}
+/// Two words, since a `u128` would make an entry a third larger.
+type Identity = (u64, u64);
 
 /// Two generations of identities: when the young one is full, the old one is forgotten.
 #[derive(Debug)]
 pub(crate) struct Window {
-    young: HashMap<u128, Place, Seed>,
-    old: HashMap<u128, Place, Seed>,
+    young: HashMap<Identity, u64, Seed>,
+    old: HashMap<Identity, u64, Seed>,
 }
 
 impl Window {
@@ -28,17 +25,18 @@ impl Window {
         }
     }
 
-    pub(crate) fn place(&self, identity: u128) -> Option<Place> {
+    /// The index within its partition of the event with this identity.
+    pub(crate) fn index(&self, identity: Identity) -> Option<u64> {
         let known = self.young.get(&identity);
         known.or_else(|| self.old.get(&identity)).copied()
     }
 
-    pub(crate) fn insert(&mut self, identity: u128, place: Place) {
+    pub(crate) fn insert(&mut self, identity: Identity, index: u64) {
         if self.young.len() >= GENERATION {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
-        self.young.insert(identity, place);
+        self.young.insert(identity, index);
     }
 }
 
@@ -58,33 +56,28 @@ impl BuildHasher for Seed {
     type Hasher = Folded;
 
     fn build_hasher(&self) -> Folded {
-        Folded {
-            seed: *self,
-            hash: 0,
-        }
+        Folded(*self)
     }
 }
 
-struct Folded {
-    seed: Seed,
-    hash: u64,
-}
+/// Takes two words: one into each half, then multiplies and folds when it is asked.
+struct Folded(Seed);
 
 impl Hasher for Folded {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            self.write_u128(u128::from(*byte) ^ u128::from(self.hash));
+            self.write_u64(u64::from(*byte));
         }
     }
 
-    fn write_u128(&mut self, number: u128) {
-        let (high, low) = ((number >> 64) as u64, number as u64);
-        let product = u128::from(high ^ self.seed.0) * u128::from(low ^ self.seed.1);
-        self.hash = (product >> 64) as u64 ^ product as u64;
+    fn write_u64(&mut self, word: u64) {
+        let Seed(a, b) = self.0;
+        self.0 = Seed(b ^ word, a);
     }
 
     fn finish(&self) -> u64 {
-        self.hash
+        let product = u128::from(self.0.0) * u128::from(self.0.1);
+        (product >> 64) as u64 ^ product as u64
     }
 }
 
@@ -95,12 +88,12 @@ mod tests {
     #[test]
     fn the_last_generation_is_always_known() {
         let mut window = Window::new();
-        let place = |n: usize| Place { index: n as u64 };
+        let identity = |n: usize| (n as u64, !(n as u64));
         for n in 0..3 * GENERATION {
-            assert_eq!(window.place(n as u128), None);
-            window.insert(n as u128, place(n));
+            assert_eq!(window.index(identity(n)), None);
+            window.insert(identity(n), n as u64);
             let oldest = n.saturating_sub(GENERATION - 1);
-            assert_eq!(window.place(oldest as u128), Some(place(oldest)));
+            assert_eq!(window.index(identity(oldest)), Some(oldest as u64));
         }
         assert!(window.young.len() + window.old.len() <= 2 * GENERATION);
     }

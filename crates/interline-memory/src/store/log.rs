@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use interline_core::{Budget, Envelope, Position, Recorded};
+use interline_core::{Budget, Position, Recorded};
 
 use super::Bell;
+use super::segment::{Dead, Segments, Slot};
 
 /// The records of a partition from `base` on.
 #[derive(Debug, Default)]
@@ -17,11 +18,13 @@ pub(super) struct Log {
     /// Below this index every group has settled everything.
     settled: u64,
     bells: Vec<Arc<Bell>>,
+    /// Something was appended that is not visible yet.
+    pub(super) grown: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
-    envelope: Envelope,
+    slot: Slot,
     stored_at: i64,
     /// The bytes of this and every earlier event: a difference gives the bytes of a stretch.
     bytes: u64,
@@ -61,19 +64,15 @@ impl Log {
         self.settled
     }
 
-    /// Appends an event and says how much it added.
-    pub(super) fn append(&mut self, envelope: Envelope, stored_at: i64) -> Amount {
-        let size = envelope.size() as u64;
-        let bytes = self.bytes_until(self.end()) + size;
+    /// Appends an event of this size.
+    pub(super) fn append(&mut self, slot: Slot, stored_at: i64, size: u64) {
+        let last = self.entries.back();
+        let bytes = last.map_or(self.bytes_before, |entry| entry.bytes) + size;
         self.entries.push_back(Entry {
-            envelope,
+            slot,
             stored_at,
             bytes,
         });
-        Amount {
-            events: 1,
-            bytes: size,
-        }
     }
 
     /// What lies between two indices, as far as it is kept.
@@ -106,11 +105,18 @@ impl Log {
     }
 
     /// Drops the first `events` records and says how much it was.
-    pub(super) fn drop_first(&mut self, events: u64) -> Amount {
+    pub(super) fn drop_first(
+        &mut self,
+        events: u64,
+        segments: &mut Segments,
+        dead: &mut Dead,
+    ) -> Amount {
         let until = (self.base + events).min(self.end());
         let dropped = self.between(self.base, until);
         self.bytes_before = self.bytes_until(until);
-        self.entries.drain(..dropped.events as usize);
+        for entry in self.entries.drain(..dropped.events as usize) {
+            segments.release(entry.slot, dead);
+        }
         self.base = until;
         self.settled = self.settled.max(until);
         // After a large backlog the ring would stay large for ever.
@@ -132,7 +138,13 @@ impl Log {
     }
 
     /// Copies records from `from`, at least one if there is any before `until`.
-    pub(super) fn read(&self, from: u64, until: u64, budget: Budget) -> Vec<Recorded> {
+    pub(super) fn read(
+        &self,
+        from: u64,
+        until: u64,
+        budget: Budget,
+        segments: &Segments,
+    ) -> Vec<Recorded> {
         let until = until.min(self.end());
         let Some(skip) = from.checked_sub(self.base).filter(|_| from < until) else {
             return Vec::new();
@@ -148,7 +160,7 @@ impl Log {
             records.push(Recorded {
                 position: Position::from(index),
                 stored_at: entry.stored_at,
-                envelope: entry.envelope.clone(),
+                envelope: segments.envelope(entry.slot).clone(),
             });
         }
         records

@@ -10,6 +10,9 @@ mod group;
 mod log;
 mod member;
 mod ownership;
+mod segment;
+mod signal;
+mod state;
 mod topic;
 
 use std::collections::{BTreeMap, HashMap};

@@ -11,8 +11,8 @@ use interline_transport::balance::{Holder, Plan, plan};
 use tokio::time::Instant;
 
 use super::Store;
-use super::group::{GroupState, Slot};
 use super::member::{Member, What};
+use super::state::{GroupState, Slot};
 
 /// How long a member lives that does not show itself.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use interline_core::{
-    Budget, Durability, Envelope, Group, Outcome, Outgoing, Partition, Position, Recorded, Result,
-    Start, Topic, limits,
+    Budget, Durability, Group, Outcome, Outgoing, Partition, Position, Recorded, Result, Start,
+    Topic, limits,
 };
 use interline_transport::partition::{Spreader, for_key};
 use interline_transport::wire::{Decoder, Origin, Style};
 use tokio::sync::Notify;
 
 use super::clock::millis;
-use super::dedupe::{Place, Window};
+use super::dedupe::Window;
 use super::log::{Amount, Log};
+use super::segment::{Dead, Segments, Slot};
 use super::{Bell, lock};
 use crate::transport::CAPABILITIES;
 use crate::{SCHEME, error};
@@ -44,6 +45,10 @@ pub(crate) struct TopicLog {
 #[derive(Debug)]
 struct State {
     logs: Vec<Log>,
+    segments: Segments,
+    dead: Dead,
+    /// The partitions with appended events that are not visible yet.
+    grown: Vec<u32>,
     /// How far each group has settled, by partition.
     groups: Vec<(Group, Vec<u64>)>,
     /// What some group has not settled; without groups, everything.
@@ -74,6 +79,9 @@ impl TopicLog {
             ends: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             state: Mutex::new(State {
                 logs: (0..partitions).map(|_| Log::default()).collect(),
+                segments: Segments::default(),
+                dead: Dead::new(),
+                grown: Vec::new(),
                 groups: Vec::new(),
                 unread: Amount::default(),
                 history: Amount::default(),
@@ -110,19 +118,23 @@ impl TopicLog {
         state.unread.events + state.history.events
     }
 
-    /// Stores events; one outcome each.
-    pub(crate) fn append(
-        &self,
-        events: impl Iterator<Item = Outgoing>,
-        now: i64,
-        outcomes: &mut Vec<Outcome>,
-    ) {
+    /// Stores a batch; one outcome each.
+    pub(crate) fn append(&self, batch: Vec<Outgoing>, now: i64, outcomes: &mut Vec<Outcome>) {
         let mut state = self.state();
         let now = state.stamp(now);
         state.spreader.next_batch();
-        for outgoing in events {
-            outcomes.push(state.append_one(outgoing, &self.limits, now));
+        let (mut stored, before) = (0, state.unread.bytes);
+        let mut slot = state.segments.first_slot(batch.len());
+        // Nothing in this loop writes to memory that other threads share, so that the processor
+        // overlaps its cache misses.
+        for outgoing in &batch {
+            let outcome = state.append_one(outgoing, slot, &self.limits, now);
+            slot = slot.next();
+            stored += u32::from(matches!(outcome, Outcome::Stored { .. }));
+            outcomes.push(outcome);
         }
+        let bytes = state.unread.bytes - before;
+        state.segments.push(batch, stored, bytes);
         self.finish(state, now);
     }
 
@@ -145,7 +157,10 @@ impl TopicLog {
         let envelope = state
             .decoder
             .decode(&origin, &Bytes::new(), headers, raw.key, raw.payload);
-        state.push(partition, envelope, now);
+        let (slot, bytes) = (state.segments.first_slot(1), envelope.size() as u64);
+        state.push(partition, slot, now, bytes);
+        let batch = vec![Outgoing::new(self.name.clone(), envelope)];
+        state.segments.push(batch, 1, bytes);
         self.finish(state, now);
         Ok((partition, position))
     }
@@ -154,14 +169,17 @@ impl TopicLog {
     /// once per batch.
     fn finish(&self, mut state: MutexGuard<'_, State>, now: i64) {
         let mut waiting: Vec<Arc<Bell>> = Vec::new();
-        for (log, end) in state.logs.iter().zip(&self.ends) {
-            if end.load(Ordering::Relaxed) != log.end() {
-                end.store(log.end(), Ordering::SeqCst);
-                waiting.extend(log.bells().filter(|bell| bell.is_armed()).cloned());
-            }
+        let State { logs, grown, .. } = &mut *state;
+        for partition in grown.drain(..) {
+            let log = &mut logs[partition as usize];
+            log.grown = false;
+            self.ends[partition as usize].store(log.end(), Ordering::SeqCst);
+            waiting.extend(log.bells().filter(|bell| bell.is_armed()).cloned());
         }
         state.trim(&self.limits, now);
+        let dead = std::mem::take(&mut state.dead);
         drop(state);
+        drop(dead);
         for bell in waiting {
             bell.ring();
         }
@@ -171,10 +189,19 @@ impl TopicLog {
     pub(crate) fn has_room(&self) -> bool {
         let state = self.state();
         // Without a group nobody is waited for: the oldest events make room.
+        let Limits {
+            capacity,
+            capacity_bytes,
+            history_bytes,
+            ..
+        } = self.limits;
         state.deleted
             || state.groups.is_empty()
-            || (state.unread.events < self.limits.capacity
-                && state.unread.bytes < self.limits.capacity_bytes)
+            || state.unread.events == 0
+            || (state.unread.events < capacity
+                && state.unread.bytes < capacity_bytes
+                // Batches that one slow partition keeps whole.
+                && state.segments.bytes() < (capacity_bytes + history_bytes).saturating_mul(2))
     }
 
     /// Tells of room that may have come.
@@ -200,7 +227,8 @@ impl TopicLog {
             Start::Latest => state.logs.iter().map(Log::end).collect(),
             Start::Time(time) => {
                 let millis = time.unix_millis();
-                state.logs.iter().map(|log| log.index_at(millis)).collect()
+                let at = |log: &Log| log.index_at(millis);
+                state.logs.iter().map(at).collect()
             }
         };
         let Start::At(places) = start else {
@@ -253,7 +281,7 @@ impl TopicLog {
             let last = log.end().saturating_sub(1);
             return Err(error::position_lost(&self.name, partition, from - 1, last));
         }
-        Ok(log.read(from, until, budget))
+        Ok(log.read(from, until, budget, &state.segments))
     }
 
     pub(crate) fn listen(&self, partition: u32, bell: &Arc<Bell>) {
@@ -301,7 +329,9 @@ impl TopicLog {
     fn make_room(&self, mut state: MutexGuard<'_, State>) {
         let now = state.last_stored;
         state.trim(&self.limits, now);
+        let dead = std::mem::take(&mut state.dead);
         drop(state);
+        drop(dead);
         self.room.notify_waiters();
     }
 
@@ -331,23 +361,29 @@ impl State {
         }
     }
 
-    fn append_one(&mut self, outgoing: Outgoing, limits: &Limits, now: i64) -> Outcome {
+    fn append_one(
+        &mut self,
+        outgoing: &Outgoing,
+        slot: Slot,
+        limits: &Limits,
+        now: i64,
+    ) -> Outcome {
         if self.deleted {
             return Outcome::Rejected(error::deleted_topic("publish", &outgoing.topic));
         }
-        if let Err(error) = limits::check(&outgoing, &CAPABILITIES) {
+        if let Err(error) = limits::check(outgoing, &CAPABILITIES) {
             return Outcome::Rejected(error);
         }
-        let identity = outgoing.identity().as_u128();
-        if let Some(place) = self.window.place(identity) {
+        let identity = outgoing.identity().as_u64_pair();
+        if let Some(index) = self.window.index(identity) {
             return Outcome::Duplicate {
-                position: Some(Position::from(place.index)),
+                position: Some(Position::from(index)),
             };
         }
         let partition = self.choose(outgoing.envelope.key(), limits.partitions);
         let index = self.logs[partition as usize].end();
-        self.window.insert(identity, Place { index });
-        self.push(partition, outgoing.envelope, now);
+        self.window.insert(identity, index);
+        self.push(partition, slot, now, outgoing.envelope.size() as u64);
         Outcome::Stored {
             partition,
             position: Position::from(index),
@@ -355,9 +391,13 @@ impl State {
         }
     }
 
-    fn push(&mut self, partition: u32, envelope: Envelope, now: i64) {
-        let added = self.logs[partition as usize].append(envelope, now);
-        self.unread += added;
+    fn push(&mut self, partition: u32, slot: Slot, now: i64, bytes: u64) {
+        let log = &mut self.logs[partition as usize];
+        log.append(slot, now, bytes);
+        if !std::mem::replace(&mut log.grown, true) {
+            self.grown.push(partition);
+        }
+        self.unread += Amount { events: 1, bytes };
     }
 
     /// Moves the mark of a partition to where its slowest group is.
@@ -401,7 +441,8 @@ impl State {
         for log in &mut self.logs {
             let until = if grouped { log.settled() } else { log.end() };
             let droppable = until - log.base();
-            let dropped = log.drop_first(count(log, droppable).min(droppable));
+            let events = count(log, droppable).min(droppable);
+            let dropped = log.drop_first(events, &mut self.segments, &mut self.dead);
             if grouped {
                 self.history -= dropped;
             } else {

@@ -4,3 +4,5 @@
 
 mod basics;
 mod common;
+mod keeping;
+mod ownership;

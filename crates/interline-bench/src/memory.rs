@@ -1,0 +1,205 @@
+//! Memory: the transport with the engine beside a channel, and the typed bus by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use interline_bus::{Bus, Handled, State, Workers};
+use interline_core::{
+    AnyTransport, Envelope, EventId, Outgoing, Publisher, PublisherOptions, Topic, Transport,
+};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, mpsc};
+
+use crate::Result;
+use crate::measure::{Plan, Round, Watch, alternate};
+use crate::report::{Row, Target};
+use crate::sample::{Order, Prepared, envelopes};
+
+const EVENTS: usize = 2_000_000;
+const BATCH: usize = 256;
+const KEYS: usize = 10_000;
+
+pub(crate) fn rows(plan: Plan, path: &str) -> Result<Vec<Row>> {
+    let events = EVENTS / plan.divide;
+    let mut rows = Vec::new();
+    let name = "engine, raw handler, prebuilt envelope";
+    for payload in [128, 1_024] {
+        if !name.contains(path) {
+            continue;
+        }
+        let prebuilt = envelopes(KEYS, payload)?;
+        let pair = alternate(
+            plan,
+            || one_core()?.block_on(engine(&prebuilt, events)),
+            || one_core()?.block_on(channel(&prebuilt, events)),
+        )?;
+        let target = Target::Beside {
+            ratio: 0.75,
+            cpu_us: 0.1,
+        };
+        rows.push(Row::beside(("memory", name, payload), &pair, target));
+    }
+    for (name, batch, rate) in [
+        ("typed publish to handler, in batches", BATCH, 2.5e6),
+        ("typed publish to handler, one by one", 1, 2.0e6),
+    ] {
+        if !name.contains(path) {
+            continue;
+        }
+        let round = || one_core()?.block_on(typed(events, batch));
+        let rounds = (0..plan.rounds)
+            .map(|_| round())
+            .collect::<Result<Vec<_>>>()?;
+        rows.push(Row::alone(
+            ("memory", name, 128),
+            &rounds,
+            Target::Rate(rate),
+        ));
+    }
+    Ok(rows)
+}
+
+fn one_core() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Counts handled events and tells when the last one came.
+#[derive(Clone)]
+struct Count(Arc<(AtomicUsize, usize, Notify)>);
+
+impl Count {
+    fn to(events: usize) -> Self {
+        Self(Arc::new((AtomicUsize::new(0), events, Notify::new())))
+    }
+
+    fn one(&self) {
+        let (count, events, done) = &*self.0;
+        if count.fetch_add(1, Ordering::Relaxed) + 1 == *events {
+            done.notify_one();
+        }
+    }
+
+    async fn wait(&self) {
+        self.0.2.notified().await;
+    }
+}
+
+async fn drained(workers: Workers) -> Result<()> {
+    workers
+        .drain(Duration::from_secs(10))
+        .await?
+        .into_result()?;
+    Ok(())
+}
+
+async fn private() -> Result<AnyTransport> {
+    Ok(AnyTransport::new(
+        interline_memory::connect("memory://").await?,
+    ))
+}
+
+/// The bound of the channel: what a reader and a writer of one task need to go on.
+async fn channel(prebuilt: &[Envelope], events: usize) -> Result<Round> {
+    let (sender, mut receiver) = mpsc::channel::<Envelope>(1_024);
+    let source = prebuilt.to_vec();
+    let watch = Watch::start();
+    let writer = tokio::spawn(async move {
+        for envelope in source.iter().cycle().take(events) {
+            if sender.send(fresh(envelope)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut seen = 0;
+    while seen < events {
+        seen += receiver.recv_many(&mut batch, BATCH).await;
+        batch.clear();
+    }
+    writer.await?;
+    Ok(watch.stop(events))
+}
+
+/// The same envelope as another event: an id of its own, as a publisher gives it.
+fn fresh(envelope: &Envelope) -> Envelope {
+    envelope.clone().with_id(EventId::new())
+}
+
+async fn engine(prebuilt: &[Envelope], events: usize) -> Result<Round> {
+    let transport = private().await?;
+    let count = Count::to(events);
+    let counted = count.clone();
+    let workers = Bus::new(transport.clone())
+        .group("bench")
+        .topics("bench")
+        .state(())
+        .on_raw("*", move |State(()): State<()>| {
+            counted.one();
+            std::future::ready(Handled::Ok(()))
+        })
+        .start()
+        .await?;
+    let publisher = transport.publisher(PublisherOptions::default()).await?;
+    let topic = Topic::new("bench")?;
+    let source = prebuilt.to_vec();
+    let watch = Watch::start();
+    let writer = tokio::spawn(async move {
+        let mut events = source.iter().cycle().take(events);
+        loop {
+            let batch = events.by_ref().take(BATCH);
+            let batch = batch.map(|envelope| Outgoing::new(topic.clone(), fresh(envelope)));
+            let batch: Vec<_> = batch.collect();
+            if batch.is_empty() {
+                return interline_core::Result::<()>::Ok(());
+            }
+            let outcomes = publisher.enqueue(batch).await?.await;
+            outcomes
+                .into_iter()
+                .try_for_each(|outcome| outcome.into_result().map(|_| ()))?;
+        }
+    });
+    count.wait().await;
+    writer
+        .await?
+        .map_err(|error: interline_core::Error| error)?;
+    let round = watch.stop(events);
+    drained(workers).await?;
+    Ok(round)
+}
+
+async fn typed(events: usize, batch: usize) -> Result<Round> {
+    let bus = Bus::new(private().await?).source("/bench");
+    let count = Count::to(events);
+    let counted = count.clone();
+    let workers = bus
+        .group("bench")
+        .on(move |order: Order| {
+            std::hint::black_box(&order);
+            counted.one();
+            std::future::ready(Handled::Ok(()))
+        })
+        .start()
+        .await?;
+    let order = |key: usize| Prepared(Arc::new(Order::new(key, key as u64)));
+    let orders: Vec<Prepared> = (0..KEYS).map(order).collect();
+    let watch = Watch::start();
+    let writer = tokio::spawn(async move {
+        if batch == 1 {
+            for order in orders.iter().cycle().take(events) {
+                bus.publish(order.clone()).await?;
+            }
+            return interline_core::Result::<()>::Ok(());
+        }
+        let mut events = orders.iter().cycle().take(events).cloned().peekable();
+        while events.peek().is_some() {
+            bus.publish_all(events.by_ref().take(batch)).await?;
+        }
+        Ok(())
+    });
+    count.wait().await;
+    writer.await??;
+    let round = watch.stop(events);
+    drained(workers).await?;
+    Ok(round)
+}

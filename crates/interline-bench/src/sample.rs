@@ -1,0 +1,107 @@
+//! What is sent: a Protobuf event of 128 bytes and prebuilt envelopes.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use interline_core::{
+    Codec, Envelope, Error, ErrorKind, Event, EventId, Kind, Timestamp, undecodable,
+};
+use prost::Message;
+
+/// An event whose encoding takes 128 bytes, with two strings.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Order {
+    #[prost(string, tag = "1")]
+    pub(crate) customer: String,
+    #[prost(string, tag = "2")]
+    pub(crate) note: String,
+    #[prost(uint64, tag = "3")]
+    pub(crate) number: u64,
+}
+
+impl Order {
+    pub(crate) fn new(key: usize, number: u64) -> Self {
+        Self {
+            customer: format!("customer-{key:06}"),
+            note: "x".repeat(101),
+            number: number | (1 << 40),
+        }
+    }
+}
+
+impl Event for Order {
+    const TYPE: &'static str = "bench.order.placed";
+    const TOPIC: &'static str = "bench";
+    type Codec = Protobuf;
+
+    fn key(&self) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(self.customer.as_bytes()))
+    }
+}
+
+/// The same event as its publisher holds it, so that sending it again and again costs no copy.
+#[derive(Clone)]
+pub(crate) struct Prepared(pub(crate) Arc<Order>);
+
+impl Event for Prepared {
+    const TYPE: &'static str = Order::TYPE;
+    const TOPIC: &'static str = Order::TOPIC;
+    type Codec = Protobuf;
+
+    fn key(&self) -> Option<Bytes> {
+        self.0.key()
+    }
+}
+
+impl Codec<Prepared> for Protobuf {
+    fn content_type(&self) -> &'static str {
+        "application/protobuf"
+    }
+
+    fn encode(&self, value: &Prepared, buffer: &mut BytesMut) -> Result<(), Error> {
+        self.encode(&*value.0, buffer)
+    }
+
+    fn decode(&self, content_type: Option<&str>, payload: &Bytes) -> Result<Prepared, Error> {
+        self.decode(content_type, payload)
+            .map(Arc::new)
+            .map(Prepared)
+    }
+}
+
+/// Protobuf by prost.
+#[derive(Debug, Default)]
+pub(crate) struct Protobuf;
+
+impl Codec<Order> for Protobuf {
+    fn content_type(&self) -> &'static str {
+        "application/protobuf"
+    }
+
+    fn encode(&self, value: &Order, buffer: &mut BytesMut) -> Result<(), Error> {
+        value
+            .encode(buffer)
+            .map_err(|error| Error::new(ErrorKind::Invalid, "encode", error.to_string()))
+    }
+
+    fn decode(&self, _: Option<&str>, payload: &Bytes) -> Result<Order, Error> {
+        Order::decode(&**payload).map_err(undecodable)
+    }
+}
+
+/// Envelopes with keys and a payload of `size` bytes.
+pub(crate) fn envelopes(keys: usize, size: usize) -> crate::Result<Vec<Envelope>> {
+    let kind =
+        Arc::new(Kind::new("/bench", "bench.raw.sent")?.content_type("application/octet-stream"));
+    let payload = Bytes::from(vec![b'x'; size]);
+    let envelope = |key: usize| {
+        Envelope::from_parts(
+            EventId::new(),
+            Arc::clone(&kind),
+            Some(Timestamp::now()),
+            Some(Bytes::from(format!("key-{key:06}"))),
+            Some(payload.clone()),
+        )
+    };
+    Ok((0..keys).map(envelope).collect())
+}

@@ -1,0 +1,277 @@
+//! Taking records out of the queues of partitions.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use interline_core::{Batch, Budget, Fence, Flow, Partition, Position, Recorded};
+use interline_transport::wire::{Decoder, Origin, Style};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::SCHEME;
+use crate::ffi::{Buffer, Message, Queue};
+use crate::wake::{Bell, Wake};
+
+/// The most messages taken at once, whatever the budget: the buffer of pointers stays small.
+const MOST: usize = 4_096;
+
+/// The partitions that one thread reads, each from a queue of its own.
+///
+/// A stopped partition is simply not read. Pausing it in librdkafka would throw away what has
+/// been fetched and survive a later assignment of the same partition.
+pub(crate) struct Fetcher<C: ConsumerContext> {
+    consumer: Arc<BaseConsumer<C>>,
+    wake: Wake,
+    sources: Vec<Source<C>>,
+    turn: usize,
+    buffer: Buffer,
+    slab: Slab,
+    decoder: Decoder,
+}
+
+/// One partition that is read.
+pub(crate) struct Source<C: ConsumerContext> {
+    pub(crate) partition: Partition,
+    pub(crate) fence: Fence,
+    queue: Queue<C>,
+    flow: Flow,
+    /// The offset of the next record, as far as it is known.
+    pub(crate) next: i64,
+    /// When a record came, or the reading began.
+    pub(crate) active: Instant,
+    /// An error that came behind records, to be told after them.
+    error: Option<(RDKafkaErrorCode, String)>,
+    /// The end of the partition when it was last found silent.
+    end: i64,
+}
+
+/// What came out of a queue.
+pub(crate) enum Fetched {
+    Batch(Batch),
+    /// The partition reported an error instead of records.
+    Error {
+        partition: Partition,
+        code: RDKafkaErrorCode,
+        text: String,
+    },
+}
+
+impl<C: ConsumerContext> Fetcher<C> {
+    pub(crate) fn new(consumer: Arc<BaseConsumer<C>>, wake: Wake) -> Self {
+        Self {
+            consumer,
+            wake,
+            sources: Vec::new(),
+            turn: 0,
+            buffer: Buffer::default(),
+            slab: Slab::default(),
+            decoder: Decoder::new(Style::Underscore),
+        }
+    }
+
+    /// Reads `partition` from `next` on. To be called before the consumer is told to fetch it.
+    pub(crate) fn open(&mut self, partition: Partition, name: &str, fence: Fence, next: i64) {
+        let known = self
+            .sources
+            .iter()
+            .find(|source| source.partition == partition);
+        let end = known.map_or(-1, |source| source.end);
+        self.close(&partition);
+        let bell = Arc::new(Bell::new(&self.wake));
+        let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
+        let Some(queue) = Queue::of_partition(&self.consumer, name, index, bell) else {
+            return;
+        };
+        self.sources.push(Source {
+            partition,
+            fence,
+            queue,
+            flow: Flow::Open,
+            next,
+            active: Instant::now(),
+            error: None,
+            end,
+        });
+    }
+
+    pub(crate) fn close(&mut self, partition: &Partition) {
+        self.sources.retain(|source| source.partition != *partition);
+    }
+
+    pub(crate) fn close_all(&mut self) {
+        self.sources.clear();
+    }
+
+    pub(crate) fn flow(&mut self, partition: &Partition, fence: Fence, flow: Flow) {
+        let mut sources = self.sources.iter_mut();
+        let source = sources.find(|source| source.partition == *partition && source.fence == fence);
+        if let Some(source) = source {
+            source.flow = flow;
+            source.active = Instant::now();
+        }
+    }
+
+    /// Partitions that are open and have been silent since `before`.
+    pub(crate) fn silent(&self, before: Instant) -> impl Iterator<Item = &Source<C>> {
+        self.sources
+            .iter()
+            .filter(move |source| source.flow == Flow::Open && source.active < before)
+    }
+
+    /// The offset at which the reading of a partition stands.
+    pub(crate) fn next_of(&self, partition: &Partition) -> i64 {
+        let mut sources = self.sources.iter();
+        let source = sources.find(|source| source.partition == *partition);
+        source.map_or(0, |source| source.next)
+    }
+
+    /// Remembers the end of a silent partition; whether it is another one than the last time.
+    pub(crate) fn note_end(&mut self, partition: &Partition, end: i64) -> bool {
+        let mut sources = self.sources.iter_mut();
+        let source = sources.find(|source| source.partition == *partition);
+        source.is_some_and(|source| std::mem::replace(&mut source.end, end) != end)
+    }
+
+    /// Looks at every queue again, in case a bell was not heard.
+    pub(crate) fn ring_all(&self) {
+        for source in &self.sources {
+            source.queue.bell().again();
+        }
+    }
+
+    /// The next batch of any open partition, in turn, or nothing if all are empty.
+    pub(crate) fn fetch(&mut self, budget: Budget) -> Option<Fetched> {
+        let count = self.sources.len();
+        for step in 0..count {
+            let at = (self.turn + step) % count;
+            let source = &mut self.sources[at];
+            // A stopped partition keeps its bell rung, so that opening it finds what waits.
+            if source.flow == Flow::Stopped || !source.queue.bell().take() {
+                continue;
+            }
+            self.turn = at + 1;
+            let fetched = source.take(budget, &mut self.buffer, &mut self.slab, &mut self.decoder);
+            if fetched.is_some() {
+                return fetched;
+            }
+        }
+        None
+    }
+}
+
+impl<C: ConsumerContext> Source<C> {
+    fn take(
+        &mut self,
+        budget: Budget,
+        buffer: &mut Buffer,
+        slab: &mut Slab,
+        decoder: &mut Decoder,
+    ) -> Option<Fetched> {
+        if let Some((code, text)) = self.error.take() {
+            let partition = self.partition.clone();
+            self.queue.bell().again();
+            return Some(Fetched::Error {
+                partition,
+                code,
+                text,
+            });
+        }
+        let room = budget.events.clamp(1, MOST);
+        let messages = self.queue.receive(room, buffer);
+        for message in messages.iter() {
+            match message.error() {
+                None => slab.add(message),
+                Some(code) => self.error = Some((code, message.error_text())),
+            }
+        }
+        if messages.len() == room || self.error.is_some() {
+            self.queue.bell().again();
+        }
+        drop(messages);
+        let records = slab.records(&self.partition, decoder);
+        let last = records.last()?;
+        self.next = last.position.1.cast_signed() + 1;
+        self.active = Instant::now();
+        Some(Fetched::Batch(Batch {
+            partition: self.partition.clone(),
+            fence: self.fence,
+            records,
+        }))
+    }
+}
+
+/// The bytes of a batch in one piece, so that each record costs slices and no allocation, and
+/// librdkafka gets its own buffers back at once.
+#[derive(Default)]
+struct Slab {
+    bytes: Vec<u8>,
+    messages: Vec<Place>,
+    headers: Vec<(Range<usize>, Range<usize>)>,
+}
+
+struct Place {
+    offset: i64,
+    timestamp: i64,
+    key: Option<Range<usize>>,
+    payload: Option<Range<usize>>,
+    headers: Range<usize>,
+}
+
+impl Slab {
+    fn add(&mut self, message: Message<'_>) {
+        let first = self.headers.len();
+        for (name, value) in message.headers() {
+            let (name, value) = (self.put(name), self.put(value));
+            self.headers.push((name, value));
+        }
+        let place = Place {
+            offset: message.offset(),
+            timestamp: message.timestamp(),
+            key: message.key().map(|key| self.put(key)),
+            payload: message.payload().map(|payload| self.put(payload)),
+            headers: first..self.headers.len(),
+        };
+        self.messages.push(place);
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    fn records(&mut self, partition: &Partition, decoder: &mut Decoder) -> Vec<Recorded> {
+        if self.messages.is_empty() {
+            return Vec::new();
+        }
+        // The next batch will be about as large: one allocation instead of doubling from zero.
+        let room = Vec::with_capacity(self.bytes.len());
+        let bytes = Bytes::from(std::mem::replace(&mut self.bytes, room));
+        let slice = |range: &Range<usize>| bytes.slice(range.clone());
+        let mut records = Vec::with_capacity(self.messages.len());
+        for place in &self.messages {
+            let position = Position::from(place.offset.cast_unsigned());
+            let origin = Origin {
+                scheme: SCHEME,
+                topic: &partition.topic,
+                partition: partition.index,
+                position,
+            };
+            let headers = self.headers[place.headers.clone()]
+                .iter()
+                .map(|(name, value)| (&bytes[name.clone()], &bytes[value.clone()]));
+            let key = place.key.as_ref().map(slice);
+            let payload = place.payload.as_ref().map(slice);
+            records.push(Recorded {
+                position,
+                stored_at: place.timestamp,
+                envelope: decoder.decode(&origin, &bytes, headers, key, payload),
+            });
+        }
+        self.messages.clear();
+        self.headers.clear();
+        records
+    }
+}

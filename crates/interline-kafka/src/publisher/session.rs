@@ -1,0 +1,214 @@
+//! The producer of a publisher, and the thread that serves it.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use interline_core::{Durability, Envelope, Error, ErrorKind, Outcome, Position, Result};
+use interline_transport::wire::{Style, for_each_header};
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
+};
+use rdkafka::{ClientConfig, ClientContext};
+
+use super::ledger::Ledger;
+use crate::error::kafka;
+use crate::ffi::{self, Status};
+use crate::monitor::Watch;
+
+/// How often the thread looks whether it is still needed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What deliveries are reported to.
+#[derive(Clone)]
+pub(super) struct Deliveries {
+    pub(super) watch: Watch,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) durability: Arc<RwLock<HashMap<String, Durability>>>,
+}
+
+impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.watch.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.watch.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn StdError>> {
+        self.watch.generate_oauth_token(config)
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
+        let outcome = match result {
+            Ok(message) => Outcome::Stored {
+                partition: message.partition().cast_unsigned(),
+                position: Position::from(message.offset().cast_unsigned()),
+                durability: self.durability(message.topic()),
+            },
+            Err((error, message)) => {
+                let error = kafka("publish", error);
+                // The code alone does not tell: a timeout may come before or after sending.
+                match ffi::delivery_status(message) {
+                    Status::NotPersisted => Outcome::Rejected(error),
+                    Status::PossiblyPersisted | Status::Persisted => Outcome::Unknown(error),
+                }
+            }
+        };
+        self.ledger.settle(tag, outcome);
+    }
+}
+
+impl Deliveries {
+    fn durability(&self, name: &str) -> Durability {
+        let known = self
+            .durability
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.get(name).copied().unwrap_or(Durability::Process)
+    }
+}
+
+/// A producer that is replaced when it breaks for good, and the thread that takes deliveries.
+pub(super) struct Session {
+    config: ClientConfig,
+    context: Deliveries,
+    producer: RwLock<Arc<BaseProducer<Deliveries>>>,
+    stopped: AtomicBool,
+    /// Whether the thread goes on only until everything on its way has an outcome.
+    ending: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn start(config: ClientConfig, context: Deliveries) -> Result<Arc<Self>> {
+        let producer = create(&config, &context)?;
+        let session = Arc::new(Self {
+            config,
+            context,
+            producer: RwLock::new(Arc::new(producer)),
+            stopped: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        });
+        let served = Arc::clone(&session);
+        thread::Builder::new()
+            .name("interline-kafka-publish".to_owned())
+            .spawn(move || {
+                served.serve();
+                served.ended.store(true, Ordering::Release);
+            })
+            .map_err(|cause| {
+                Error::new(
+                    ErrorKind::Unavailable,
+                    "publish",
+                    "no thread could be started",
+                )
+                .because(cause)
+            })?;
+        Ok(session)
+    }
+
+    fn producer(&self) -> Arc<BaseProducer<Deliveries>> {
+        Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn serve(&self) {
+        while !self.stopped.load(Ordering::Acquire) {
+            let producer = self.producer();
+            producer.poll(LOOK);
+            if producer.client().fatal_error().is_some() {
+                self.rebuild();
+            }
+            if self.ending.load(Ordering::Acquire) && self.context.ledger.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Replaces a producer that met a fatal error. What it held is reported by dropping it: in
+    /// its queue as rejected, on its way as unknown.
+    fn rebuild(&self) {
+        let Ok(fresh) = create(&self.config, &self.context) else {
+            return;
+        };
+        tracing::warn!(target: "interline::kafka", "the producer met a fatal error and is made anew");
+        let mut producer = self
+            .producer
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let broken = std::mem::replace(&mut *producer, Arc::new(fresh));
+        drop(producer);
+        broken.purge(PurgeConfig::default().queue().inflight());
+        broken.poll(Duration::ZERO);
+    }
+
+    /// Ends the thread once everything on its way has an outcome.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        !self.ended.load(Ordering::Acquire)
+    }
+
+    /// Ends the thread now.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// Gives up what has no outcome yet; the outcomes come at once.
+    pub(super) fn purge(&self) {
+        self.producer()
+            .purge(PurgeConfig::default().queue().inflight());
+    }
+
+    /// Hands an event to librdkafka, which copies it.
+    pub(super) fn send(&self, name: &str, envelope: &Envelope, tag: usize) {
+        let mut headers = OwnedHeaders::new_with_capacity(8 + envelope.headers().len());
+        for_each_header(envelope, Style::Underscore, |key, value| {
+            let empty = OwnedHeaders::new_with_capacity(0);
+            let grown = std::mem::replace(&mut headers, empty);
+            headers = grown.insert(Header {
+                key,
+                value: Some(value),
+            });
+        });
+        let mut record = BaseRecord::with_opaque_to(name, tag).headers(headers);
+        if let Some(key) = envelope.key() {
+            record = record.key(&**key);
+        }
+        if let Some(payload) = envelope.payload() {
+            record = record.payload(&**payload);
+        }
+        let Err((error, _)) = self.producer().send(record) else {
+            return;
+        };
+        let code = error.rdkafka_error_code();
+        let refusal = kafka("publish", &error);
+        self.context.ledger.settle(tag, Outcome::Rejected(refusal));
+        if code == Some(RDKafkaErrorCode::Fatal) {
+            self.rebuild();
+        }
+    }
+}
+
+fn create(config: &ClientConfig, context: &Deliveries) -> Result<BaseProducer<Deliveries>> {
+    config
+        .create_with_context(context.clone())
+        .map_err(|error| kafka("publish", &error))
+}

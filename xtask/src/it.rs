@@ -1,0 +1,143 @@
+//! `cargo xtask it`: everything that runs against real servers. What is run stands in `steps.rs`.
+
+mod examples;
+mod planted;
+pub(crate) mod report;
+mod steps;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use report::Report;
+pub(crate) use steps::TRANSPORTS;
+use steps::{STEPS, Step, What};
+
+use crate::exec::{self, Ended, Stream};
+use crate::services::Servers;
+use crate::{Result, in_ci, root, take_flag, tools};
+
+/// A step that runs this long, build included, hangs.
+const STEP_LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// The verb.
+pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
+    let install = take_flag(&mut args, "--install") || in_ci();
+    let planted = take_flag(&mut args, "--planted");
+    if let Some(unknown) = args.iter().find(|a| !TRANSPORTS.contains(&a.as_str())) {
+        return Err(format!(
+            "unknown transport {unknown}: know {}",
+            TRANSPORTS.join(", ")
+        )
+        .into());
+    }
+    let wanted: Vec<&str> = TRANSPORTS
+        .iter()
+        .copied()
+        .filter(|t| args.is_empty() || args.iter().any(|a| a == t))
+        .collect();
+    if planted {
+        return planted::run(&wanted, install);
+    }
+    let report = run_all(&wanted, install)?;
+    println!("\n{}\n{}", report.table(), report.summary());
+    report.into_result()
+}
+
+/// Runs the steps of the `wanted` transports; fails early only where nothing can be run at all.
+pub(crate) fn run_all(wanted: &[&str], install: bool) -> Result<Report> {
+    let servers = servers_for(wanted, install)?;
+    let env = servers.as_ref().map_or(&[][..], Servers::env);
+    let mut report = Report::default();
+    for step in STEPS.iter().filter(|s| wanted.contains(&s.transport)) {
+        report.add(run_step(step, env));
+    }
+    for transport in wanted {
+        report.require_scenarios(transport);
+    }
+    Ok(report)
+}
+
+/// The servers that the `wanted` transports need.
+pub(crate) fn servers_for(wanted: &[&str], install: bool) -> Result<Option<Servers>> {
+    if !wanted.contains(&"kafka") {
+        return Ok(None);
+    }
+    tools::require(tools::BUILD, "the Kafka transport", install)?;
+    Servers::kafka(install).map(Some)
+}
+
+fn run_step(step: &Step, env: &[(String, String)]) -> Report {
+    let name = format!("{} on {}", step.name, step.transport);
+    let started = Instant::now();
+    println!("\n{name}");
+    let mut report = Report::default();
+    match command(step, env).and_then(|command| follow(command, env, &mut report)) {
+        Ok(None) => {}
+        Ok(Some(log)) => {
+            println!("{}", exec::tail(&log, 200));
+            report.fail(format!("{name}: see its output above"));
+        }
+        Err(e) => report.fail(format!("{name}: {e}")),
+    }
+    match step.what {
+        What::Suite(_) => report = report.scenarios_only(),
+        What::Tests(_) if report.is_good() && report.counts() == (0, 0) => {
+            report.fail(format!("{name}: no test ran"))
+        }
+        What::Tests(_) | What::Example => {}
+    }
+    let state = if report.is_good() { "ok" } else { "FAILED" };
+    println!(
+        "{name}: {state}, {} in {} s",
+        report.summary(),
+        started.elapsed().as_secs()
+    );
+    report
+}
+
+fn command(step: &Step, env: &[(String, String)]) -> Result<Command> {
+    match step.what {
+        What::Suite(args) | What::Tests(args) => Ok(test(args, &[])),
+        What::Example => examples::command(step.name, step.transport, env),
+    }
+}
+
+/// `cargo test` with its output not captured, so that a scenario's line comes when the scenario ends.
+fn test(args: &str, more: &[&str]) -> Command {
+    let mut command = exec::cargo();
+    command
+        .arg("test")
+        .args(args.split_whitespace())
+        .args(more)
+        .args(["--", "--nocapture"]);
+    command
+}
+
+/// Runs `command` and takes its lines into `report`. Returns what it printed if it failed.
+fn follow(
+    mut command: Command,
+    env: &[(String, String)],
+    report: &mut Report,
+) -> Result<Option<String>> {
+    command
+        .current_dir(root())
+        .envs(env.iter().map(|(k, v)| (k, v)));
+    println!("  {}", exec::line(&command));
+    let mut log = String::new();
+    let ended = exec::watch(&mut command, STEP_LIMIT, |stream, text| {
+        if stream == Stream::Out
+            && let Some(scenario) = report.take_line(text)
+        {
+            println!("  {scenario}");
+        }
+        log.push_str(text);
+        log.push('\n');
+    })?;
+    if ended.success() {
+        return Ok(None);
+    }
+    if let Ended::TimeLimit(_) = ended {
+        report.fail(format!("`{}` {ended}", exec::line(&command)));
+    }
+    Ok(Some(log))
+}

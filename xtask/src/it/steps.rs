@@ -1,0 +1,64 @@
+//! What `cargo xtask it` runs, as data. Add a row here and nowhere else.
+
+/// The transports, in the order in which they are run and shown.
+pub(crate) const TRANSPORTS: &[&str] = &["memory", "kafka"];
+
+/// One thing to run.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    /// The transport under test: it decides which server is up and which transport must have run a scenario.
+    pub(super) transport: &'static str,
+    pub(super) what: What,
+}
+
+/// How it is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// `cargo test` with these arguments; prints a line per scenario, which are counted instead of its tests.
+    Suite(&'static str),
+    /// `cargo test` with these arguments; its tests are counted.
+    Tests(&'static str),
+    /// The application in examples/NAME, with the step's transport.
+    Example,
+}
+
+/// Test targets that need a server have `required-features = ["it"]`, so that plain `cargo test` leaves them out.
+pub(super) const STEPS: &[Step] = &[
+    suite("memory", "-p interline-memory --test conformance"),
+    suite(
+        "kafka",
+        "-p interline-kafka --features it --test conformance",
+    ),
+    tests(
+        "command line",
+        "kafka",
+        "-p interline-cli --features it --tests",
+    ),
+    example("swap", "memory"),
+    example("swap", "kafka"),
+];
+
+const fn suite(transport: &'static str, args: &'static str) -> Step {
+    Step {
+        name: "conformance",
+        transport,
+        what: What::Suite(args),
+    }
+}
+
+const fn tests(name: &'static str, transport: &'static str, args: &'static str) -> Step {
+    Step {
+        name,
+        transport,
+        what: What::Tests(args),
+    }
+}
+
+const fn example(name: &'static str, transport: &'static str) -> Step {
+    Step {
+        name,
+        transport,
+        what: What::Example,
+    }
+}

@@ -1,0 +1,125 @@
+//! What must be on the machine besides cargo, and how to get it.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Result, exec};
+
+/// A tool: how to see that it is there, and the Debian package that brings it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tool {
+    name: &'static str,
+    present: fn() -> bool,
+    package: &'static str,
+}
+
+const fn tool(name: &'static str, present: fn() -> bool, package: &'static str) -> Tool {
+    Tool {
+        name,
+        present,
+        package,
+    }
+}
+
+/// Builds librdkafka, which the Kafka transport links.
+pub(crate) const BUILD: &[Tool] = &[
+    tool("cmake", || exec::succeeds("cmake", &["--version"]), "cmake"),
+    tool(
+        "a C compiler",
+        || exec::succeeds("cc", &["--version"]),
+        "gcc",
+    ),
+    tool(
+        "a C++ compiler",
+        || exec::succeeds("c++", &["--version"]),
+        "g++",
+    ),
+    tool("make", || exec::succeeds("make", &["--version"]), "make"),
+    tool(
+        "pkg-config",
+        || exec::succeeds("pkg-config", &["--version"]),
+        "pkg-config",
+    ),
+    tool("OpenSSL's headers", openssl_headers, "libssl-dev"),
+];
+
+/// Prepares a broker's certificates, whoever runs it.
+pub(crate) const PREPARE: &[Tool] = &[tool(
+    "openssl",
+    || exec::succeeds("openssl", &["version"]),
+    "openssl",
+)];
+
+/// Runs an Apache Kafka broker without containers.
+pub(crate) const NATIVE_KAFKA: &[Tool] = &[
+    tool(
+        "java",
+        || exec::succeeds("java", &["-version"]),
+        "default-jre-headless",
+    ),
+    tool("maven", || exec::succeeds("mvn", &["--version"]), "maven"),
+];
+
+fn openssl_headers() -> bool {
+    exec::succeeds("pkg-config", &["--exists", "openssl"])
+        || Path::new("/usr/include/openssl/ssl.h").exists()
+}
+
+/// A Docker engine that runs, with the compose plugin.
+pub(crate) fn docker() -> bool {
+    exec::succeeds("docker", &["compose", "version"]) && exec::succeeds("docker", &["info"])
+}
+
+/// The names of those that are missing.
+pub(crate) fn missing(tools: &[Tool]) -> Vec<&'static str> {
+    tools
+        .iter()
+        .filter(|t| !(t.present)())
+        .map(|t| t.name)
+        .collect()
+}
+
+/// Sees to it that `tools` are there: installs what is missing if `install`, else names the command.
+pub(crate) fn require(tools: &[Tool], purpose: &str, install: bool) -> Result<()> {
+    let absent: Vec<_> = tools.iter().filter(|t| !(t.present)()).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = absent.iter().map(|t| t.name).collect();
+    let packages: Vec<_> = absent.iter().map(|t| t.package).collect();
+    if !install {
+        let (names, packages) = (names.join(", "), packages.join(" "));
+        return Err(format!(
+            "{purpose} needs {names}: run `apt-get install -y {packages}` or pass --install"
+        )
+        .into());
+    }
+    println!("installing {}", packages.join(" "));
+    apt_get(&["update", "-qq"])?;
+    apt_get(
+        &[
+            &["install", "-y", "-qq", "--no-install-recommends"],
+            &packages[..],
+        ]
+        .concat(),
+    )?;
+    match missing(tools) {
+        still if still.is_empty() => Ok(()),
+        still => Err(format!("{} still missing after the installation", still.join(", ")).into()),
+    }
+}
+
+fn apt_get(args: &[&str]) -> Result<()> {
+    let mut command = if exec::succeeds("/bin/sh", &["-c", "test \"$(id -u)\" = 0"]) {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args([
+            "--non-interactive",
+            "--preserve-env=DEBIAN_FRONTEND",
+            "apt-get",
+        ]);
+        sudo
+    };
+    exec::output(command.args(args).env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
+}
