@@ -39,8 +39,8 @@ pub(crate) fn before_attempt(claim: Claim) -> Step {
     match claim {
         Claim::Fresh => Step::Run,
         Claim::Done => Step::Settle,
-        // Another attempt may still succeed; if it does, the next claim says so.
-        Claim::Busy(lapses) => Step::Hold(lapses),
+        // Another attempt is running, most likely not for as long as its claim would last.
+        Claim::Busy(lapses) => Step::Hold(lapses.min(Duration::from_secs(1))),
     }
 }
 
