@@ -377,7 +377,13 @@ impl GroupBuilder {
         let routes = self.routes.into_iter();
         Router::new(
             routes
-                .map(|(make, limit)| make(&setup, limit))
+                .map(|(make, limit)| {
+                    let route = make(&setup, limit)?;
+                    Ok(match setup.bus.witnesses() {
+                        Some(witness) => route.witnessed(Arc::clone(witness)),
+                        None => route,
+                    })
+                })
                 .collect::<Result<_>>()?,
         )
     }

@@ -177,7 +177,7 @@ async fn a_drain_lets_held_events_go_at_once(harness: &Harness) -> Verdict {
     each_once(&runs, &interleaved(2, 1))
 }
 
-/// While a member finishes what runs, what it has released already is handled by another.
+/// While a member finishes what runs, it gets nothing new: others handle what is published.
 async fn a_draining_member_gets_nothing_back(harness: &Harness) -> Verdict {
     let scene = Scene::new(harness, 4).await?;
     let (runs, gate) = (Runs::default(), Arc::new(Gate::shut()));
@@ -196,31 +196,65 @@ async fn a_draining_member_gets_nothing_back(harness: &Harness) -> Verdict {
         .on_raw("*", noting(&runs, 0, act.clone()))
         .start()
         .await?;
-    scene.publish(&[("stuck".to_owned(), 0)]).await?;
-    harness
-        .until("a stuck run", &runs, |all| (all.len() == 1).then_some(()))
-        .await?;
     let group = scene.other().await?;
     let second = group.on_raw("*", noting(&runs, 1, act)).start().await?;
-    let draining = tokio::spawn(first.drain(harness.deadline()));
-    let events: Vec<_> = interleaved(40, 2).split_off(40);
-    scene.publish(&events).await?;
-    let stuck_in = scene.records().await?;
-    let home = stuck_in
-        .iter()
-        .find(|(_, r)| key_of(&r.envelope) == "stuck")
-        .map(|(p, _)| *p);
-    let flowing = stuck_in.iter().filter(|(p, _)| Some(*p) != home).count();
-    scene.succeeded(&runs, flowing).await?;
-    check!(!draining.is_finished(), "the drain ended before what runs");
+    let shared = || async { Ok(second.stats().partitions > 0) };
+    harness
+        .eventually("a share of the second member", shared)
+        .await?;
+    let keys = interleaved(24, 1);
+    scene.publish(&keys).await?;
+    let of_first = |run: &&Run| run.member == 0;
+    harness
+        .until("a stuck run", &runs, |all| {
+            all.iter().find(of_first).map(|_| ())
+        })
+        .await?;
+    // Long enough for whoever passes partitions on one by one, short enough for the others.
+    let draining = tokio::spawn(first.drain(harness.deadline() / 4));
+    let late = interleaved(24, 2).split_off(24);
+    let before = runs.see(|all| all.iter().filter(of_first).count());
+    scene.publish(&late).await?;
+    let apart = async {
+        loop {
+            let missing = |key: &String| {
+                let done = |run: &Run| run.key == *key && run.number == 1;
+                runs.see(|all| {
+                    !all.iter()
+                        .any(|run| done(run) && run.what == What::Succeeded)
+                })
+            };
+            let records = scene.records().await?;
+            let home = |record: &interline_core::Recorded| {
+                let key = key_of(&record.envelope);
+                runs.see(|all| all.iter().any(|run| run.member == 0 && run.key == key))
+            };
+            let stuck: Vec<u32> = records
+                .iter()
+                .filter(|(_, r)| home(r))
+                .map(|(p, _)| *p)
+                .collect();
+            let flows = |(partition, _): &&(u32, _)| !stuck.contains(partition);
+            let flowing = records
+                .iter()
+                .filter(flows)
+                .map(|(_, r)| key_of(&r.envelope));
+            if !flowing.into_iter().any(|key| missing(&key)) {
+                return Verdict::Ok(());
+            }
+            let all = runs.all().len();
+            runs.until(|now| (now.len() > all).then_some(())).await;
+        }
+    };
+    harness.within("what is not stuck", apart).await??;
+    let after = runs.see(|all| all.iter().filter(of_first).count());
+    check_eq!(after, before, "runs of a member that drains");
     gate.open();
     let drained = harness.within("the drain", draining).await?;
-    drained
-        .map_err(|error| Breach::new(error.to_string()))??
-        .into_result()?;
+    drained.map_err(|error| Breach::new(error.to_string()))??;
     scene.settled().await?;
     scene.drain(second).await?;
-    none_missing(&runs.all(), &events)
+    none_missing(&runs.all(), &late)
 }
 
 /// After a drain everything that was settled is stored: the next owner runs nothing again.
