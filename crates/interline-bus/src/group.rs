@@ -280,6 +280,7 @@ impl GroupBuilder {
             )
             .remedy("add one with `.topics(pattern)`"));
         }
+        self.policy.dead_letter.check()?;
         let transport = self.bus.transport().clone();
         let publisher = self.bus.publisher().await?.clone();
         self.ensure_topics(&transport, &group, &filed_under).await?;
