@@ -18,6 +18,7 @@ use interline_core::{
 use tokio::sync::OnceCell;
 
 use crate::group::GroupBuilder;
+use crate::handler::Witness;
 use crate::replay::Replay;
 
 /// One bus over one transport: publishes typed events and starts groups of handlers.
@@ -45,6 +46,7 @@ use crate::replay::Replay;
 pub struct Bus {
     inner: Arc<Inner>,
     source: ByteString,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 struct Inner {
@@ -77,6 +79,7 @@ impl Bus {
                 declared: RwLock::default(),
             }),
             source: ByteString::from_static("/"),
+            witness: None,
         }
     }
 
@@ -86,6 +89,17 @@ impl Bus {
     pub fn source(mut self, source: impl Into<ByteString>) -> Self {
         self.source = source.into();
         self
+    }
+
+    /// Lets `witness` look on while handlers of groups made from this handle are called.
+    #[must_use]
+    pub fn witness(mut self, witness: impl Witness) -> Self {
+        self.witness = Some(Arc::new(witness));
+        self
+    }
+
+    pub(crate) fn witnesses(&self) -> Option<&Arc<dyn Witness>> {
+        self.witness.as_ref()
     }
 
     /// The transport.

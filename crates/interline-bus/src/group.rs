@@ -280,6 +280,7 @@ impl GroupBuilder {
             )
             .remedy("add one with `.topics(pattern)`"));
         }
+        self.policy.dead_letter.check()?;
         let transport = self.bus.transport().clone();
         let publisher = self.bus.publisher().await?.clone();
         self.ensure_topics(&transport, &group, &filed_under).await?;
@@ -377,7 +378,13 @@ impl GroupBuilder {
         let routes = self.routes.into_iter();
         Router::new(
             routes
-                .map(|(make, limit)| make(&setup, limit))
+                .map(|(make, limit)| {
+                    let route = make(&setup, limit)?;
+                    Ok(match setup.bus.witnesses() {
+                        Some(witness) => route.witnessed(Arc::clone(witness)),
+                        None => route,
+                    })
+                })
                 .collect::<Result<_>>()?,
         )
     }

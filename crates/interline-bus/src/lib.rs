@@ -16,7 +16,7 @@ pub use crate::engine::{DrainReport, GroupStats, Unfinished};
 pub use crate::group::GroupBuilder;
 pub use crate::handler::{
     BatchHandler, BatchOptions, Context, Extract, Handled, Handler, Item, Outcomes, RawHandler,
-    Setup, Shared, State,
+    Setup, Shared, State, Witness,
 };
 pub use crate::raw::{Deliveries, RawDelivery};
 pub use crate::replay::{Record, Records, Replay};

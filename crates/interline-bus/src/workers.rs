@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use interline_core::{Admin, AnyAdmin, AnyControl, Control, Error, ErrorKind, Group, Result};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::engine::{Command, DrainReport, Engine, GroupStats, Status};
 
@@ -25,6 +25,7 @@ pub struct Workers {
 /// One member of a group: the task of its engine.
 pub(crate) struct Member {
     task: JoinHandle<DrainReport>,
+    watch: AbortHandle,
     commands: mpsc::UnboundedSender<Command>,
     status: Arc<Status>,
     stuck: Arc<AtomicBool>,
@@ -47,9 +48,10 @@ impl Member {
             patience,
             Arc::clone(&stuck),
         );
-        tokio::spawn(watched);
+        let watch = tokio::spawn(watched).abort_handle();
         Self {
             task,
+            watch,
             commands,
             status,
             stuck,
@@ -172,6 +174,8 @@ impl Workers {
     pub fn abort(self) {
         for member in &self.members {
             member.task.abort();
+            // It holds the control too: a dead process holds nothing.
+            member.watch.abort();
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use interline_core::{Group, Topic};
+use interline_core::{Error, ErrorKind, Group, Result, Topic};
 
 use crate::{Inbox, Retry};
 
@@ -35,7 +35,8 @@ pub struct DeadLetterPolicy {
 }
 
 impl DeadLetterPolicy {
-    /// All dead letters of the group go to `topic`.
+    /// All dead letters of the group go to `topic`, whose name has to end in `.dlq`: what is read
+    /// from any other topic is not believed to be a dead letter, since anybody may write there.
     #[must_use]
     pub fn to(topic: Topic) -> Self {
         Self {
@@ -49,6 +50,22 @@ impl DeadLetterPolicy {
     pub fn then(mut self, after: AfterDeadLetter) -> Self {
         self.after = after;
         self
+    }
+
+    /// Checks that the topic, if one is named, can hold dead letters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless its name ends in `.dlq`.
+    pub fn check(&self) -> Result<()> {
+        match &self.topic {
+            Some(topic) if !topic.is_dlq() => Err(Error::new(
+                ErrorKind::Config,
+                "start",
+                format!("`{topic}` cannot hold dead letters"),
+            )
+            .remedy("name a topic that ends in `.dlq`, made by `Topic::system`")),
+            _ => Ok(()),
+        }
     }
 
     /// The topic for dead letters of `group` from `topic`.

@@ -9,6 +9,7 @@ mod member;
 mod scenarios;
 mod scene;
 mod suite;
+mod test_bus;
 mod verdict;
 
 pub use crate::faulty::{
@@ -18,4 +19,5 @@ pub use crate::harness::{Foreign, Harness};
 pub use crate::journal::{Gate, Journal};
 pub use crate::scenarios::SCENARIOS;
 pub use crate::suite::{Ending, Need, Outcome, Scenario, Suite};
+pub use crate::test_bus::TestBus;
 pub use crate::verdict::{Breach, Verdict};

@@ -17,7 +17,7 @@ use crate::{Breach, Gate, Harness, Journal, Verdict};
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
     Assigned(Checkpoint),
-    Record(Partition, Fence, Recorded),
+    Record(Partition, Recorded),
     Revoking(Partition, Duration),
     Released(Partition, Committed),
     Lost(Partition),
@@ -307,7 +307,7 @@ impl Reading {
             if let Err(why) = self.settle(&partition, fence, record.position) {
                 self.breach(format!("record {} of {partition} {why}", record.position));
             }
-            let seen = Seen::Record(partition.clone(), fence, record);
+            let seen = Seen::Record(partition.clone(), record);
             self.seen.note(seen);
         }
     }
@@ -363,7 +363,7 @@ impl Reading {
 /// The records among what was seen.
 pub(crate) fn records_of(seen: &[Seen]) -> Vec<(Partition, Recorded)> {
     let record = |seen: &Seen| match seen {
-        Seen::Record(partition, _, record) => Some((partition.clone(), record.clone())),
+        Seen::Record(partition, record) => Some((partition.clone(), record.clone())),
         _ => None,
     };
     seen.iter().filter_map(record).collect()

@@ -4,6 +4,7 @@ mod batch;
 mod extract;
 mod function;
 mod slot;
+mod witness;
 
 pub(crate) use self::batch::batch_route;
 pub use self::batch::{BatchHandler, BatchOptions, Item, Outcomes};
@@ -11,6 +12,7 @@ pub use self::extract::{Context, Extract, Setup, Shared, State};
 pub use self::function::{Handler, RawHandler};
 pub(crate) use self::function::{raw_route, typed_route};
 pub(crate) use self::slot::{Finished, Route, Slot};
+pub use self::witness::Witness;
 
 use interline_reliability::Failure;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use interline_core::{
-    Budget, Feed, Outcome, Outgoing, Pattern, Publisher, PublisherOptions, Signal, State,
-    SubscribeSpec, Transport,
+    Budget, Feed, Outcome, Outgoing, Pattern, Publisher, PublisherOptions, ReadSpec, Recorded,
+    Signal, Start, State, SubscribeSpec, Transport, Until,
 };
 
 use super::{scenario, server};
@@ -23,6 +23,28 @@ pub(crate) const ALL: &[Scenario] = &[
 fn outage(harness: &Harness) -> Verdict<Outage> {
     let missing = "the transport declares a server, so the harness has to take it away";
     harness.outage.clone().ok_or_else(|| Breach::new(missing))
+}
+
+/// The records, as soon as the server gives them: right after a start it may still refuse.
+async fn records_when_back(scene: &Scene<'_>) -> Verdict<Vec<(u32, Recorded)>> {
+    let topics = vec![Pattern::exact(scene.topic.as_str())];
+    let spec = || ReadSpec {
+        topics: topics.clone(),
+        start: Start::Earliest,
+        until: Until::End,
+    };
+    let opens = || async {
+        match scene.transport.read(spec()).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_transient() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    };
+    scene
+        .harness
+        .eventually("a reading after the outage", opens)
+        .await?;
+    scene.records().await
 }
 
 /// What is published while the server is down ends rejected or unknown, or is stored once it is
@@ -51,9 +73,9 @@ async fn publishing_while_the_server_is_down(harness: &Harness) -> Verdict {
         .within("outcomes while the server is down", all)
         .await?;
     (server.start)(()).await?;
-    let records = scene.records().await?;
+    let records = records_when_back(&scene).await?;
     let stored = |number: usize| {
-        let is = |record: &interline_core::Recorded| {
+        let is = |record: &Recorded| {
             let same = number_of(&record.envelope).is_ok_and(|n| n == number as u64);
             key_of(&record.envelope) == "down" && same
         };

@@ -9,7 +9,7 @@ use interline_core::{Pattern, Topic};
 use interline_reliability::{Fail, Policy, Retry};
 use tokio::time::Instant;
 
-use super::{scenario, two_members};
+use super::scenario;
 use crate::checker::{attempts_of, each_once, in_key_order_but_for, one_at_a_time};
 use crate::event::Noted;
 use crate::scene::{Run, Runs, Scene, crash, interleaved, made_topic, noting, read_all};
@@ -23,7 +23,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!(a_panic_is_one_attempt),
     scenario!(a_timeout_is_one_attempt),
     scenario!(a_handler_that_never_ends_is_given_up),
-    scenario!(attempts_survive_a_crash, two_members),
+    scenario!(attempts_survive_a_crash),
     scenario!(a_rerun_publishes_the_same_ids),
     scenario!(a_batch_holds_one_event_of_a_key),
     scenario!(a_delivery_dropped_unsettled_is_retried),
