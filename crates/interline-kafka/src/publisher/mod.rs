@@ -77,9 +77,9 @@ impl Publisher {
                 "set `window` to 1 or more",
             ));
         }
-        // librdkafka counts its queue with 31 bits.
+        // What can be acquired at once is counted with 32 bits.
         let window = options.window.min(1 << 30);
-        let config = cluster.resolved.producer(options.publish_timeout, window);
+        let config = cluster.resolved.producer(options.publish_timeout);
         let ledger = Arc::new(Ledger::new(window, WINDOW_KIB));
         let durability = Arc::new(RwLock::default());
         let deliveries = Deliveries {
