@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use interline_core::{
     AnyControl, AnyFeed, AnyTransport, Batch, Budget, Checkpoint, Committed, Control, ErrorKind,
@@ -18,9 +17,9 @@ use crate::{Breach, Gate, Harness, Journal, Verdict};
 pub(crate) enum Seen {
     Assigned(Checkpoint),
     Record(Partition, Recorded),
-    Revoking(Partition, Duration),
-    Released(Partition, Committed),
-    Lost(Partition),
+    Revoking(Partition),
+    Released(Committed),
+    Lost,
     Ended(ErrorKind),
     /// The transport did what the contract forbids.
     Breach(Breach),
@@ -265,18 +264,15 @@ impl Reading {
         match signal {
             Signal::Assigned(checkpoints) => checkpoints.into_iter().for_each(|c| self.assigned(c)),
             Signal::Batch(batch) => self.batch(batch),
-            Signal::Revoking {
-                partitions,
-                deadline,
-            } => {
+            Signal::Revoking { partitions, .. } => {
                 for partition in partitions {
-                    self.revoked(partition, deadline).await;
+                    self.revoked(partition).await;
                 }
             }
             Signal::Lost { partitions } => {
                 for partition in partitions {
                     self.state.owned().remove(&partition);
-                    self.seen.note(Seen::Lost(partition));
+                    self.seen.note(Seen::Lost);
                 }
             }
         }
@@ -336,9 +332,9 @@ impl Reading {
         Ok(())
     }
 
-    async fn revoked(&self, partition: Partition, deadline: Duration) {
+    async fn revoked(&self, partition: Partition) {
         let checkpoint = self.state.owned().remove(&partition);
-        self.seen.note(Seen::Revoking(partition.clone(), deadline));
+        self.seen.note(Seen::Revoking(partition.clone()));
         let Some(checkpoint) = checkpoint else {
             return self.breach(format!("{partition} was revoked but not owned"));
         };
@@ -348,7 +344,7 @@ impl Reading {
         match self.control.release(vec![checkpoint]).await {
             Ok(answers) => {
                 for answer in answers {
-                    self.seen.note(Seen::Released(partition.clone(), answer));
+                    self.seen.note(Seen::Released(answer));
                 }
             }
             Err(error) => self.breach(format!("a release failed: {error}")),

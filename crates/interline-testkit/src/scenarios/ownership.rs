@@ -119,7 +119,7 @@ async fn ownership_passes_on_join(harness: &Harness) -> Verdict {
     two.owns(2).await?;
     one.owns(2).await?;
     disjoint(&[&one, &two], 4)?;
-    let released = |seen: &Seen| matches!(seen, Seen::Released(_, Committed::Applied));
+    let released = |seen: &Seen| matches!(seen, Seen::Released(Committed::Applied));
     check_eq!(
         one.seen
             .see(|seen| seen.iter().filter(|s| released(s)).count()),
@@ -220,11 +220,7 @@ async fn ownership_passes_when_a_lease_lapses(harness: &Harness) -> Verdict {
         check_eq!(answer, Committed::Stale, "the late checkpoint");
     }
     one.reads(true);
-    let lost = |seen: &[Seen]| {
-        seen.iter()
-            .any(|s| matches!(s, Seen::Lost(_)))
-            .then_some(())
-    };
+    let lost = |seen: &[Seen]| seen.iter().any(|s| matches!(s, Seen::Lost)).then_some(());
     one.until("the news of the loss", lost).await?;
     two.commit().await?;
     two.leave().await
@@ -244,7 +240,7 @@ async fn a_deaf_member_loses_what_is_revoked(harness: &Harness) -> Verdict {
     let revoked = one
         .until("the revocation", |seen| {
             seen.iter().find_map(|seen| match seen {
-                Seen::Revoking(partition, _) => Some(partition.clone()),
+                Seen::Revoking(partition) => Some(partition.clone()),
                 _ => None,
             })
         })
