@@ -180,16 +180,14 @@ impl<C: ConsumerContext> Source<C> {
         }
         let room = budget.events.clamp(1, MOST);
         let messages = self.queue.receive(room, buffer);
-        for message in messages.iter() {
-            match message.error() {
-                None => slab.add(message),
-                Some(code) => self.error = Some((code, message.error_text())),
-            }
-        }
-        if messages.len() == room || self.error.is_some() {
+        let is_full = messages.len() == room;
+        messages.for_each(|message| match message.error() {
+            None => slab.add(message),
+            Some(code) => self.error = Some((code, message.error_text())),
+        });
+        if is_full || self.error.is_some() {
             self.queue.bell().again();
         }
-        drop(messages);
         let records = slab.records(&self.partition, decoder);
         let last = records.last()?;
         self.next = last.position.1.cast_signed() + 1;
