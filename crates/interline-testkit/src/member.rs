@@ -20,7 +20,7 @@ pub(crate) enum Seen {
     Record(Partition, Recorded),
     Revoking(Partition, Duration),
     Released(Partition, Committed),
-    Lost(Partition),
+    Lost,
     Ended(ErrorKind),
     /// The transport did what the contract forbids.
     Breach(Breach),
@@ -276,7 +276,7 @@ impl Reading {
             Signal::Lost { partitions } => {
                 for partition in partitions {
                     self.state.owned().remove(&partition);
-                    self.seen.note(Seen::Lost(partition));
+                    self.seen.note(Seen::Lost);
                 }
             }
         }

@@ -266,7 +266,9 @@ impl Engine {
                 Some(Command::Pause) => self.pause(true),
                 Some(Command::Resume) => self.pause(false),
                 // The handle was dropped: its owner went away without draining.
-                None if self.drain.is_none() => self.start_drain(Duration::ZERO),
+                None if self.drain.is_none() && !self.status.is_aborted() => {
+                    self.start_drain(Duration::ZERO);
+                }
                 None => return any,
             }
             any = true;

@@ -1,7 +1,7 @@
 //! What the outside may know of an engine and ask of it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +72,7 @@ pub(crate) struct Status {
     /// When the present turn of the engine began, in milliseconds after the start plus one; 0
     /// while it rests.
     turn: AtomicU64,
+    aborted: AtomicBool,
 }
 
 impl Default for Status {
@@ -84,6 +85,7 @@ impl Default for Status {
             live: AtomicUsize::new(0),
             started: Instant::now(),
             turn: AtomicU64::new(0),
+            aborted: AtomicBool::new(false),
         }
     }
 }
@@ -120,6 +122,15 @@ impl Status {
 
     fn millis(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Says that the engine ends where it stands.
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::SeqCst)
     }
 
     pub(super) fn turn_begins(&self) {

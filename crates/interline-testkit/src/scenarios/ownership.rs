@@ -220,11 +220,7 @@ async fn ownership_passes_when_a_lease_lapses(harness: &Harness) -> Verdict {
         check_eq!(answer, Committed::Stale, "the late checkpoint");
     }
     one.reads(true);
-    let lost = |seen: &[Seen]| {
-        seen.iter()
-            .any(|s| matches!(s, Seen::Lost(_)))
-            .then_some(())
-    };
+    let lost = |seen: &[Seen]| seen.iter().any(|s| matches!(s, Seen::Lost)).then_some(());
     one.until("the news of the loss", lost).await?;
     two.commit().await?;
     two.leave().await
