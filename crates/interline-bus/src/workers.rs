@@ -173,6 +173,8 @@ impl Workers {
     /// partitions are free once their leases lapse.
     pub fn abort(self) {
         for member in &self.members {
+            // A turn that is under way must not take the end of its commands for a drain.
+            member.status.abort();
             member.task.abort();
             // It holds the control too: a dead process holds nothing.
             member.watch.abort();

@@ -95,11 +95,8 @@ fn greet(cluster: &Cluster, end: Instant) -> Result<usize> {
 
 fn capabilities(cluster: &Cluster, brokers: usize) -> Result<Capabilities> {
     let resolved = &cluster.resolved;
-    // Topics differ: each is looked at when it is first published to.
-    let durability = match brokers {
-        0 | 1 => Durability::Process,
-        _ => Durability::Quorum,
-    };
+    let capabilities = declared(brokers);
+    let durability = capabilities.durability;
     if durability < resolved.min_durability {
         cluster.close();
         let (place, wants) = (&resolved.place, resolved.min_durability);
@@ -112,8 +109,18 @@ fn capabilities(cluster: &Cluster, brokers: usize) -> Result<Capabilities> {
             format!("add brokers, or accept less with `min_durability={durability}`"),
         ));
     }
+    Ok(capabilities)
+}
+
+/// What this transport declares on a cluster of so many brokers.
+#[must_use]
+pub fn declared(brokers: usize) -> Capabilities {
     let mut capabilities = Capabilities::new(SCHEME);
-    capabilities.durability = durability;
+    // Topics differ: each is looked at when it is first published to.
+    capabilities.durability = match brokers {
+        0 | 1 => Durability::Process,
+        _ => Durability::Quorum,
+    };
     capabilities.durability_verified = true;
     capabilities.dedupe = Dedupe::Session;
     capabilities.max_payload = MAX_PAYLOAD;
@@ -122,7 +129,7 @@ fn capabilities(cluster: &Cluster, brokers: usize) -> Result<Capabilities> {
     capabilities.manage_topics = true;
     capabilities.foreign_writers = true;
     capabilities.lag = LagAccuracy::UpperBound;
-    Ok(capabilities)
+    capabilities
 }
 
 /// What some words of librdkafka mean.

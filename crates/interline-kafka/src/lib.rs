@@ -34,6 +34,7 @@ pub mod native {
 
     pub use crate::admin::Admin;
     pub use crate::config::Sasl;
+    pub use crate::connect::declared;
     pub use crate::control::Control;
     pub use crate::feed::Feed;
     pub use crate::publisher::Publisher;

@@ -268,7 +268,9 @@ impl Engine {
                 Some(Command::Drain(deadline)) => self.start_drain(deadline),
                 Some(Command::Regulate) => self.regulate(),
                 // The handle was dropped: its owner went away without draining.
-                None if self.drain.is_none() => self.start_drain(Duration::ZERO),
+                None if self.drain.is_none() && !self.status.is_aborted() => {
+                    self.start_drain(Duration::ZERO);
+                }
                 None => return any,
             }
             any = true;

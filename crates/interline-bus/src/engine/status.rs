@@ -75,6 +75,7 @@ pub(crate) struct Status {
     /// When the present turn of the engine began, in milliseconds after the start plus one; 0
     /// while it rests.
     turn: AtomicU64,
+    aborted: AtomicBool,
 }
 
 impl Default for Status {
@@ -88,6 +89,7 @@ impl Default for Status {
             paused: AtomicBool::new(false),
             started: Instant::now(),
             turn: AtomicU64::new(0),
+            aborted: AtomicBool::new(false),
         }
     }
 }
@@ -132,6 +134,15 @@ impl Status {
 
     fn millis(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Says that the engine ends where it stands.
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::SeqCst)
     }
 
     pub(super) fn turn_begins(&self) {
