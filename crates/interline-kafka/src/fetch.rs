@@ -180,15 +180,15 @@ impl<C: ConsumerContext> Source<C> {
         }
         let room = budget.events.clamp(1, MOST);
         let messages = self.queue.receive(room, buffer);
-        let records = slab.records(&messages, &self.partition, decoder);
+        let is_full = messages.len() == room;
         self.error = messages.iter().find_map(|message| {
             let code = message.error()?;
             Some((code, message.error_text()))
         });
-        if messages.len() == room || self.error.is_some() {
+        if is_full || self.error.is_some() {
             self.queue.bell().again();
         }
-        drop(messages);
+        let records = slab.records(messages, &self.partition, decoder);
         let last = records.last()?;
         self.next = last.position.1.cast_signed() + 1;
         self.active = Instant::now();
@@ -216,14 +216,19 @@ struct Place {
 impl Slab {
     fn records(
         &mut self,
-        messages: &Messages<'_>,
+        messages: Messages<'_>,
         partition: &Partition,
         decoder: &mut Decoder,
     ) -> Vec<Recorded> {
-        let bytes = self.copy(messages);
+        let bytes = self.copy(&messages);
         let slice = |range: Range<usize>| bytes.slice(range);
         let mut records = Vec::with_capacity(self.places.len());
-        for (message, place) in events(messages).zip(self.places.drain(..)) {
+        let mut places = self.places.drain(..);
+        messages.for_each(|message| {
+            if message.error().is_some() {
+                return;
+            }
+            let Some(place) = places.next() else { return };
             let position = Position::from(message.offset().cast_unsigned());
             let origin = Origin {
                 scheme: SCHEME,
@@ -237,7 +242,7 @@ impl Slab {
                 stored_at: message.timestamp(),
                 envelope: decoder.decode(&origin, &bytes, message.headers(), key, payload),
             });
-        }
+        });
         records
     }
 
