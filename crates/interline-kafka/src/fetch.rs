@@ -17,6 +17,10 @@ use crate::wake::{Bell, Wake};
 /// The most messages taken at once, whatever the budget: the buffer of pointers stays small.
 const MOST: usize = 4_096;
 
+/// About how many bytes are copied at once, whatever the budget: what a core's own cache holds,
+/// so that the copy is still there when it is read.
+const SLAB: usize = 256 << 10;
+
 /// The partitions that one thread reads, each from a queue of its own.
 ///
 /// A stopped partition is simply not read. Pausing it in librdkafka would throw away what has
@@ -45,6 +49,8 @@ pub(crate) struct Source<C: ConsumerContext> {
     error: Option<(RDKafkaErrorCode, String)>,
     /// The end of the partition when it was last found silent.
     end: i64,
+    /// The bytes of a record, on the average of the last batch.
+    typical: usize,
 }
 
 /// What came out of a queue.
@@ -93,6 +99,7 @@ impl<C: ConsumerContext> Fetcher<C> {
             active: Instant::now(),
             error: None,
             end,
+            typical: 1_024,
         });
     }
 
@@ -178,7 +185,8 @@ impl<C: ConsumerContext> Source<C> {
                 text,
             });
         }
-        let room = budget.events.clamp(1, MOST);
+        let fits = budget.bytes.min(SLAB) / self.typical;
+        let room = budget.events.min(fits).clamp(1, MOST);
         let messages = self.queue.receive(room, buffer);
         let is_full = messages.len() == room;
         self.error = messages.iter().find_map(|message| {
@@ -190,6 +198,7 @@ impl<C: ConsumerContext> Source<C> {
         }
         let records = slab.records(messages, &self.partition, decoder);
         let last = records.last()?;
+        self.typical = (slab.size / records.len()).max(1);
         self.next = last.position.1.cast_signed() + 1;
         self.active = Instant::now();
         Some(Fetched::Batch(Batch {
@@ -206,6 +215,8 @@ impl<C: ConsumerContext> Source<C> {
 #[derive(Default)]
 struct Slab {
     places: Vec<Place>,
+    /// The bytes of the last batch.
+    size: usize,
 }
 
 struct Place {
@@ -249,10 +260,10 @@ impl Slab {
     /// The bytes of all keys and payloads; where each is stays in `places`.
     fn copy(&mut self, messages: &Messages<'_>) -> Bytes {
         let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
-        let size = events(messages)
+        self.size = events(messages)
             .map(|m| length(m.key()) + length(m.payload()))
             .sum();
-        let mut bytes = Vec::with_capacity(size);
+        let mut bytes = Vec::with_capacity(self.size);
         self.places.clear();
         for message in events(messages) {
             let mut put = |part: &[u8]| {

@@ -194,6 +194,13 @@ impl Messages<'_> {
         self.0.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Message<'_>> {
+        self.0.iter().map(|message| Message {
+            message: *message,
+            batch: PhantomData,
+        })
+    }
+
     /// Calls `f` with each message in order and gives it back at once: the small pieces of
     /// memory that make up its headers are then taken again for the next one. Given back
     /// together at the end they cost the allocator more than all else that is done here.

@@ -18,7 +18,7 @@ use rdkafka::producer::{
 };
 use rdkafka::util::Timeout;
 
-use super::{PATIENCE, Sample};
+use super::{PATIENCE, Sample, touch};
 use crate::Result;
 use crate::measure::{Round, Watch};
 
@@ -180,7 +180,7 @@ pub(super) fn consume(brokers: &str, topic: &Topic, group: &Group, events: usize
             continue;
         };
         let message = message?;
-        touch(&message);
+        look_at(&message);
         consumer.store_offset_from_message(&message)?;
         seen += 1;
         if seen == first {
@@ -192,9 +192,11 @@ pub(super) fn consume(brokers: &str, topic: &Topic, group: &Group, events: usize
 }
 
 /// Looks at everything that a user would look at.
-fn touch(message: &impl Message) {
-    std::hint::black_box((message.key(), message.payload()));
+fn look_at(message: &impl Message) {
+    touch(message.key().unwrap_or_default());
+    touch(message.payload().unwrap_or_default());
     for header in message.headers().into_iter().flat_map(Headers::iter) {
-        std::hint::black_box((header.key, header.value));
+        touch(header.key.as_bytes());
+        touch(header.value.unwrap_or_default());
     }
 }
