@@ -17,6 +17,10 @@ use crate::wake::{Bell, Wake};
 /// The most messages taken at once, whatever the budget: the buffer of pointers stays small.
 const MOST: usize = 4_096;
 
+/// About how many bytes are copied at once, whatever the budget: what a core's own cache holds,
+/// so that the copy is still there when it is read.
+const SLAB: usize = 256 << 10;
+
 /// The partitions that one thread reads, each from a queue of its own.
 ///
 /// A stopped partition is simply not read. Pausing it in librdkafka would throw away what has
@@ -45,6 +49,8 @@ pub(crate) struct Source<C: ConsumerContext> {
     error: Option<(RDKafkaErrorCode, String)>,
     /// The end of the partition when it was last found silent.
     end: i64,
+    /// The bytes of a record, on the average of the last batch.
+    typical: usize,
 }
 
 /// What came out of a queue.
@@ -93,6 +99,7 @@ impl<C: ConsumerContext> Fetcher<C> {
             active: Instant::now(),
             error: None,
             end,
+            typical: 1_024,
         });
     }
 
@@ -178,18 +185,20 @@ impl<C: ConsumerContext> Source<C> {
                 text,
             });
         }
-        let room = budget.events.clamp(1, MOST);
+        let fits = budget.bytes.min(SLAB) / self.typical;
+        let room = budget.events.min(fits).clamp(1, MOST);
         let messages = self.queue.receive(room, buffer);
-        let records = slab.records(&messages, &self.partition, decoder);
+        let is_full = messages.len() == room;
         self.error = messages.iter().find_map(|message| {
             let code = message.error()?;
             Some((code, message.error_text()))
         });
-        if messages.len() == room || self.error.is_some() {
+        if is_full || self.error.is_some() {
             self.queue.bell().again();
         }
-        drop(messages);
+        let records = slab.records(messages, &self.partition, decoder);
         let last = records.last()?;
+        self.typical = (slab.size / records.len()).max(1);
         self.next = last.position.1.cast_signed() + 1;
         self.active = Instant::now();
         Some(Fetched::Batch(Batch {
@@ -206,6 +215,8 @@ impl<C: ConsumerContext> Source<C> {
 #[derive(Default)]
 struct Slab {
     places: Vec<Place>,
+    /// The bytes of the last batch.
+    size: usize,
 }
 
 struct Place {
@@ -216,14 +227,19 @@ struct Place {
 impl Slab {
     fn records(
         &mut self,
-        messages: &Messages<'_>,
+        messages: Messages<'_>,
         partition: &Partition,
         decoder: &mut Decoder,
     ) -> Vec<Recorded> {
-        let bytes = self.copy(messages);
+        let bytes = self.copy(&messages);
         let slice = |range: Range<usize>| bytes.slice(range);
         let mut records = Vec::with_capacity(self.places.len());
-        for (message, place) in events(messages).zip(self.places.drain(..)) {
+        let mut places = self.places.drain(..);
+        messages.for_each(|message| {
+            if message.error().is_some() {
+                return;
+            }
+            let Some(place) = places.next() else { return };
             let position = Position::from(message.offset().cast_unsigned());
             let origin = Origin {
                 scheme: SCHEME,
@@ -237,17 +253,17 @@ impl Slab {
                 stored_at: message.timestamp(),
                 envelope: decoder.decode(&origin, &bytes, message.headers(), key, payload),
             });
-        }
+        });
         records
     }
 
     /// The bytes of all keys and payloads; where each is stays in `places`.
     fn copy(&mut self, messages: &Messages<'_>) -> Bytes {
         let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
-        let size = events(messages)
+        self.size = events(messages)
             .map(|m| length(m.key()) + length(m.payload()))
             .sum();
-        let mut bytes = Vec::with_capacity(size);
+        let mut bytes = Vec::with_capacity(self.size);
         self.places.clear();
         for message in events(messages) {
             let mut put = |part: &[u8]| {
