@@ -161,6 +161,7 @@ pub(super) async fn consume(
     Ok(round)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a handler")]
 fn handle(envelope: Envelope, State(meter): State<Arc<Meter>>) -> std::future::Ready<Handled> {
     touch(envelope.key().map_or(&[], |key| key));
     touch(envelope.payload().map_or(&[], |payload| payload));
