@@ -19,7 +19,7 @@ pub(crate) enum Seen {
     Assigned(Checkpoint),
     Record(Partition, Recorded),
     Revoking(Partition, Duration),
-    Released(Partition, Committed),
+    Released(Committed),
     Lost,
     Ended(ErrorKind),
     /// The transport did what the contract forbids.
@@ -348,7 +348,7 @@ impl Reading {
         match self.control.release(vec![checkpoint]).await {
             Ok(answers) => {
                 for answer in answers {
-                    self.seen.note(Seen::Released(partition.clone(), answer));
+                    self.seen.note(Seen::Released(answer));
                 }
             }
             Err(error) => self.breach(format!("a release failed: {error}")),

@@ -13,7 +13,7 @@ use interline_reliability::{Fail, Retry};
 use tokio::time::Instant;
 
 use super::{scenario, two_members};
-use crate::checker::{attempts_of, each_once, none_missing};
+use crate::checker::{attempts_of, each_once};
 use crate::scene::{Run, Runs, Scene, What, event, interleaved, key_of, noting};
 use crate::{Breach, Gate, Harness, Scenario, Verdict, check, check_eq};
 
