@@ -5,6 +5,7 @@
     reason = "a command line tool"
 )]
 
+mod kafka;
 mod measure;
 mod memory;
 mod report;
@@ -37,6 +38,7 @@ struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Transport {
     Memory,
+    Kafka,
 }
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -57,6 +59,9 @@ fn run(args: &Args) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     if wanted(Transport::Memory) {
         rows.extend(memory::rows(plan, &args.path)?);
+    }
+    if wanted(Transport::Kafka) {
+        rows.extend(kafka::rows(plan, &args.path)?);
     }
     report::print(&rows);
     if let Some(file) = &args.json {

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use tokio::runtime::{Builder, Runtime};
+
 use crate::Result;
 
 /// How much is measured.
@@ -27,11 +29,13 @@ impl Plan {
 }
 
 /// One round: how many events in which time, wall and processor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Round {
     events: usize,
     wall: Duration,
     cpu: Duration,
+    /// How long each event took, from the shortest to the longest; empty where they overlap.
+    waits: Vec<Duration>,
 }
 
 impl Round {
@@ -43,6 +47,20 @@ impl Round {
     /// Microseconds of processor time for one event.
     pub(crate) fn cpu_us(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.count()
+    }
+
+    /// Adds how long each event took.
+    pub(crate) fn with_waits(mut self, mut waits: Vec<Duration>) -> Self {
+        waits.sort_unstable();
+        self.waits = waits;
+        self
+    }
+
+    /// Microseconds within which `percent` of the events were done.
+    pub(crate) fn wait_us(&self, percent: usize) -> f64 {
+        let at = self.waits.len() * percent / 100;
+        let wait = self.waits.get(at.min(self.waits.len().saturating_sub(1)));
+        wait.map_or(0.0, |wait| wait.as_secs_f64() * 1e6)
     }
 
     fn count(&self) -> f64 {
@@ -70,6 +88,7 @@ impl Watch {
             events,
             wall: self.wall.elapsed(),
             cpu: cpu_time().saturating_sub(self.cpu),
+            waits: Vec::new(),
         }
     }
 }
@@ -83,28 +102,28 @@ fn cpu_time() -> Duration {
     )
 }
 
-/// The rounds of one path and of what it is compared with.
-#[derive(Debug)]
-pub(crate) struct Pair {
-    pub(crate) ours: Vec<Round>,
-    pub(crate) raw: Vec<Round>,
+/// One side of a comparison: runs a round of it.
+pub(crate) type Side<'a> = &'a mut dyn FnMut() -> Result<Round>;
+
+/// Runs all sides in turn, so that what disturbs the machine disturbs each of them. The order is
+/// turned round every time, so that none of them profits from its place.
+pub(crate) fn alternate<const N: usize>(
+    plan: Plan,
+    sides: [Side<'_>; N],
+) -> Result<[Vec<Round>; N]> {
+    let mut rounds = [const { Vec::new() }; N];
+    for number in 0..plan.rounds {
+        for step in 0..N {
+            let at = if number % 2 == 0 { step } else { N - 1 - step };
+            rounds[at].push(sides[at]()?);
+        }
+    }
+    Ok(rounds)
 }
 
-/// Runs both sides in turn, so that what disturbs the machine disturbs both.
-pub(crate) fn alternate(
-    plan: Plan,
-    mut ours: impl FnMut() -> Result<Round>,
-    mut raw: impl FnMut() -> Result<Round>,
-) -> Result<Pair> {
-    let mut pair = Pair {
-        ours: Vec::new(),
-        raw: Vec::new(),
-    };
-    for _ in 0..plan.rounds {
-        pair.raw.push(raw()?);
-        pair.ours.push(ours()?);
-    }
-    Ok(pair)
+/// A runtime whose tasks share one thread.
+pub(crate) fn one_core() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
 /// The middle value, and the distance of the extremes over it.

@@ -8,11 +8,10 @@ use interline_bus::{Bus, Handled, State, Workers};
 use interline_core::{
     AnyTransport, Envelope, EventId, Outgoing, Publisher, PublisherOptions, Topic, Transport,
 };
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 
 use crate::Result;
-use crate::measure::{Plan, Round, Watch, alternate};
+use crate::measure::{Plan, Round, Watch, alternate, one_core};
 use crate::report::{Row, Target};
 use crate::sample::{Order, Prepared, envelopes};
 
@@ -29,16 +28,18 @@ pub(crate) fn rows(plan: Plan, path: &str) -> Result<Vec<Row>> {
             continue;
         }
         let prebuilt = envelopes(KEYS, payload)?;
-        let pair = alternate(
+        let [raw, ours] = alternate(
             plan,
-            || one_core()?.block_on(engine(&prebuilt, events)),
-            || one_core()?.block_on(channel(&prebuilt, events)),
+            [
+                &mut || one_core()?.block_on(channel(&prebuilt, events)),
+                &mut || one_core()?.block_on(engine(&prebuilt, events)),
+            ],
         )?;
         let target = Target::Beside {
             ratio: 0.75,
             cpu_us: 0.1,
         };
-        rows.push(Row::beside(("memory", name, payload), &pair, target));
+        rows.push(Row::beside(("memory", name, payload), &ours, &raw, target));
     }
     for (name, batch, rate) in [
         ("typed publish to handler, in batches", BATCH, 2.5e6),
@@ -58,10 +59,6 @@ pub(crate) fn rows(plan: Plan, path: &str) -> Result<Vec<Row>> {
         ));
     }
     Ok(rows)
-}
-
-fn one_core() -> Result<Runtime> {
-    Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
 /// Counts handled events and tells when the last one came.

@@ -9,6 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::handler::{Context, Handled};
 use crate::{GroupBuilder, Workers};
 
+/// How many deliveries may wait to be taken: enough for a taker that settles many at a time. How
+/// many are out at all is the matter of the group's lanes.
+const ROOM: usize = 512;
+
 /// Deliveries of a group, to be settled one by one.
 ///
 /// The engine is the same as for handlers: lanes, retry, dead letters and timeouts apply. A
@@ -48,7 +52,7 @@ impl GroupBuilder {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn deliveries(self) -> Result<(Workers, Deliveries)> {
-        let (sender, receiver) = mpsc::channel(1);
+        let (sender, receiver) = mpsc::channel(ROOM);
         let sender = Arc::new(sender);
         let handler = move |context: Context| {
             let sender = Arc::clone(&sender);

@@ -126,12 +126,12 @@ impl Workers {
     /// Starts no more events until [`resume`](Self::resume); what runs goes on. Partitions stay
     /// owned and retries wait.
     pub fn pause(&self) {
-        self.tell(|| Command::Pause);
+        self.set_paused(true);
     }
 
     /// Ends a pause.
     pub fn resume(&self) {
-        self.tell(|| Command::Resume);
+        self.set_paused(false);
     }
 
     /// Takes no more events, lets what runs finish, stores checkpoints and leaves the groups; at
@@ -179,6 +179,13 @@ impl Workers {
             // It holds the control too: a dead process holds nothing.
             member.watch.abort();
         }
+    }
+
+    fn set_paused(&self, paused: bool) {
+        for member in &self.members {
+            member.status.pause(paused);
+        }
+        self.tell(|| Command::Regulate);
     }
 
     fn tell(&self, command: impl Fn() -> Command) {

@@ -20,7 +20,7 @@ impl Table {
     }
 
     /// Adds a row. Cells may come from anywhere: control characters are escaped.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: &[String; N]) {
         self.rows
             .push(cells.iter().map(|cell| one_line(cell)).collect());
     }
@@ -53,8 +53,8 @@ mod tests {
     #[test]
     fn columns_line_up_and_cells_stay_harmless() {
         let mut table = Table::new(&["topic", "events"]);
-        table.row(["orders".to_owned(), "7".to_owned()]);
-        table.row(["a\u{1b}[2J".to_owned(), "12".to_owned()]);
+        table.row(&["orders".to_owned(), "7".to_owned()]);
+        table.row(&["a\u{1b}[2J".to_owned(), "12".to_owned()]);
         assert_eq!(
             table.to_string(),
             "TOPIC       EVENTS\norders      7\na\\u{1b}[2J  12\n"

@@ -1,5 +1,7 @@
 //! The command without any server.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot run fails")]
+
 mod common;
 
 use std::io::Write as _;

@@ -1,5 +1,7 @@
 //! The command on a real Apache Kafka, which `INTERLINE_KAFKA_URL` names.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot run fails")]
+
 mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _};

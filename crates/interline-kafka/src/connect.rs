@@ -157,8 +157,8 @@ const SIGNS: [Sign; 13] = [
     },
     Sign {
         words: "SASL authentication error",
-        what: "refuses the user or the password",
-        remedy: "check both, and that `sasl` names the mechanism of this user",
+        what: "refuses the user, password or token",
+        remedy: "check them, and that `sasl` names the mechanism of this user",
         is_final: true,
     },
     Sign {

@@ -11,11 +11,15 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::SCHEME;
-use crate::ffi::{Buffer, Message, Queue};
+use crate::ffi::{Buffer, Message, Messages, Queue};
 use crate::wake::{Bell, Wake};
 
 /// The most messages taken at once, whatever the budget: the buffer of pointers stays small.
 const MOST: usize = 4_096;
+
+/// About how many bytes are copied at once, whatever the budget: what a core's own cache holds,
+/// so that the copy is still there when it is read.
+const SLAB: usize = 256 << 10;
 
 /// The partitions that one thread reads, each from a queue of its own.
 ///
@@ -45,6 +49,8 @@ pub(crate) struct Source<C: ConsumerContext> {
     error: Option<(RDKafkaErrorCode, String)>,
     /// The end of the partition when it was last found silent.
     end: i64,
+    /// The bytes of a record, on the average of the last batch.
+    typical: usize,
 }
 
 /// What came out of a queue.
@@ -93,6 +99,7 @@ impl<C: ConsumerContext> Fetcher<C> {
             active: Instant::now(),
             error: None,
             end,
+            typical: 1_024,
         });
     }
 
@@ -178,20 +185,20 @@ impl<C: ConsumerContext> Source<C> {
                 text,
             });
         }
-        let room = budget.events.clamp(1, MOST);
+        let fits = budget.bytes.min(SLAB) / self.typical;
+        let room = budget.events.min(fits).clamp(1, MOST);
         let messages = self.queue.receive(room, buffer);
-        for message in messages.iter() {
-            match message.error() {
-                None => slab.add(message),
-                Some(code) => self.error = Some((code, message.error_text())),
-            }
-        }
-        if messages.len() == room || self.error.is_some() {
+        let is_full = messages.len() == room;
+        self.error = messages.iter().find_map(|message| {
+            let code = message.error()?;
+            Some((code, message.error_text()))
+        });
+        if is_full || self.error.is_some() {
             self.queue.bell().again();
         }
-        drop(messages);
-        let records = slab.records(&self.partition, decoder);
+        let records = slab.records(messages, &self.partition, decoder);
         let last = records.last()?;
+        self.typical = (slab.size / records.len()).max(1);
         self.next = last.position.1.cast_signed() + 1;
         self.active = Instant::now();
         Some(Fetched::Batch(Batch {
@@ -202,76 +209,78 @@ impl<C: ConsumerContext> Source<C> {
     }
 }
 
-/// The bytes of a batch in one piece, so that each record costs slices and no allocation, and
-/// librdkafka gets its own buffers back at once.
+/// Keys and payloads of a batch in one piece: a record costs slices instead of allocations, and
+/// librdkafka gets its own buffers back at once. Headers are read where they are, since most of
+/// them become fields and are not kept.
 #[derive(Default)]
 struct Slab {
-    bytes: Vec<u8>,
-    messages: Vec<Place>,
-    headers: Vec<(Range<usize>, Range<usize>)>,
+    places: Vec<Place>,
+    /// The bytes of the last batch.
+    size: usize,
 }
 
 struct Place {
-    offset: i64,
-    timestamp: i64,
     key: Option<Range<usize>>,
     payload: Option<Range<usize>>,
-    headers: Range<usize>,
 }
 
 impl Slab {
-    fn add(&mut self, message: Message<'_>) {
-        let first = self.headers.len();
-        for (name, value) in message.headers() {
-            let (name, value) = (self.put(name), self.put(value));
-            self.headers.push((name, value));
-        }
-        let place = Place {
-            offset: message.offset(),
-            timestamp: message.timestamp(),
-            key: message.key().map(|key| self.put(key)),
-            payload: message.payload().map(|payload| self.put(payload)),
-            headers: first..self.headers.len(),
-        };
-        self.messages.push(place);
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
-    }
-
-    fn records(&mut self, partition: &Partition, decoder: &mut Decoder) -> Vec<Recorded> {
-        if self.messages.is_empty() {
-            return Vec::new();
-        }
-        // The next batch will be about as large: one allocation instead of doubling from zero.
-        let room = Vec::with_capacity(self.bytes.len());
-        let bytes = Bytes::from(std::mem::replace(&mut self.bytes, room));
-        let slice = |range: &Range<usize>| bytes.slice(range.clone());
-        let mut records = Vec::with_capacity(self.messages.len());
-        for place in &self.messages {
-            let position = Position::from(place.offset.cast_unsigned());
+    fn records(
+        &mut self,
+        messages: Messages<'_>,
+        partition: &Partition,
+        decoder: &mut Decoder,
+    ) -> Vec<Recorded> {
+        let bytes = self.copy(&messages);
+        let slice = |range: Range<usize>| bytes.slice(range);
+        let mut records = Vec::with_capacity(self.places.len());
+        let mut places = self.places.drain(..);
+        messages.for_each(|message| {
+            if message.error().is_some() {
+                return;
+            }
+            let Some(place) = places.next() else { return };
+            let position = Position::from(message.offset().cast_unsigned());
             let origin = Origin {
                 scheme: SCHEME,
                 topic: &partition.topic,
                 partition: partition.index,
                 position,
             };
-            let headers = self.headers[place.headers.clone()]
-                .iter()
-                .map(|(name, value)| (&bytes[name.clone()], &bytes[value.clone()]));
-            let key = place.key.as_ref().map(slice);
-            let payload = place.payload.as_ref().map(slice);
+            let (key, payload) = (place.key.map(slice), place.payload.map(slice));
             records.push(Recorded {
                 position,
-                stored_at: place.timestamp,
-                envelope: decoder.decode(&origin, &bytes, headers, key, payload),
+                stored_at: message.timestamp(),
+                envelope: decoder.decode(&origin, &bytes, message.headers(), key, payload),
             });
-        }
-        self.messages.clear();
-        self.headers.clear();
+        });
         records
     }
+
+    /// The bytes of all keys and payloads; where each is stays in `places`.
+    fn copy(&mut self, messages: &Messages<'_>) -> Bytes {
+        let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        self.size = events(messages)
+            .map(|m| length(m.key()) + length(m.payload()))
+            .sum();
+        let mut bytes = Vec::with_capacity(self.size);
+        self.places.clear();
+        for message in events(messages) {
+            let mut put = |part: &[u8]| {
+                let start = bytes.len();
+                bytes.extend_from_slice(part);
+                start..bytes.len()
+            };
+            self.places.push(Place {
+                key: message.key().map(&mut put),
+                payload: message.payload().map(&mut put),
+            });
+        }
+        Bytes::from(bytes)
+    }
+}
+
+/// The messages of a batch that are no errors.
+fn events<'m>(messages: &'m Messages<'_>) -> impl Iterator<Item = Message<'m>> {
+    messages.iter().filter(|message| message.error().is_none())
 }

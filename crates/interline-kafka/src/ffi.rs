@@ -200,15 +200,38 @@ impl Messages<'_> {
             batch: PhantomData,
         })
     }
+
+    /// Calls `f` with each message in order and gives it back at once: the small pieces of
+    /// memory that make up its headers are then taken again for the next one. Given back
+    /// together at the end they cost the allocator more than all else that is done here.
+    pub(crate) fn for_each(self, mut f: impl FnMut(Message<'_>)) {
+        for slot in self.0.iter_mut() {
+            let message = Owned(std::mem::replace(slot, ptr::null_mut()));
+            f(Message {
+                message: message.0,
+                batch: PhantomData,
+            });
+        }
+    }
 }
 
 impl Drop for Messages<'_> {
     fn drop(&mut self) {
-        for message in self.0.drain(..) {
-            // SAFETY: each pointer came from `receive`, is ours and is destroyed once. Nothing
-            // borrowed from it outlives `self`.
-            unsafe { sys::rd_kafka_message_destroy(message) };
-        }
+        self.0
+            .drain(..)
+            .filter(|m| !m.is_null())
+            .for_each(|message| drop(Owned(message)));
+    }
+}
+
+/// A message that nobody else gives back; never null.
+struct Owned(*mut sys::rd_kafka_message_t);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `Queue::receive` and was taken out of its `Messages`, so
+        // this is its only destruction. Nothing borrowed from it outlives `self`.
+        unsafe { sys::rd_kafka_message_destroy(self.0) };
     }
 }
 
@@ -221,8 +244,8 @@ pub(crate) struct Message<'m> {
 
 impl<'m> Message<'m> {
     fn get(self) -> &'m sys::rd_kafka_message_t {
-        // SAFETY: the message is alive as long as the batch that `'m` borrows, and nobody writes
-        // to these fields.
+        // SAFETY: the message is alive for `'m`, which ends before its `Owned` is dropped, and
+        // nobody writes to these fields.
         unsafe { &*self.message }
     }
 
@@ -259,32 +282,46 @@ impl<'m> Message<'m> {
     }
 
     /// Names and values of the headers in order; a header without value counts as empty.
-    pub(crate) fn headers(self) -> impl Iterator<Item = (&'m [u8], &'m [u8])> {
+    pub(crate) fn headers(self) -> Headers<'m> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is alive. The list belongs to it; librdkafka parses it at the first
-        // call, on this thread, and never moves it. Without headers the pointer stays null.
+        // call, on this thread, and never moves it.
         let code = unsafe { sys::rd_kafka_message_headers(self.message, &mut headers) };
-        let mut next = 0;
-        std::iter::from_fn(move || {
-            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return None;
-            }
-            let mut name: *const c_char = ptr::null();
-            let mut value: *const c_void = ptr::null();
-            let mut size = 0;
-            // SAFETY: the list is alive; an index past its end is answered with an error. Name
-            // (NUL-terminated) and value live as long as the message.
-            unsafe {
-                let code =
-                    sys::rd_kafka_header_get_all(headers, next, &mut name, &mut value, &mut size);
-                if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    return None;
-                }
-                next += 1;
-                let value = bytes(value, size).unwrap_or_default();
-                Some((CStr::from_ptr(name).to_bytes(), value))
-            }
-        })
+        Headers {
+            headers: result(code).ok().and_then(|()| NonNull::new(headers)),
+            next: 0,
+            message: PhantomData,
+        }
+    }
+}
+
+/// The headers of a message.
+#[derive(Clone)]
+pub(crate) struct Headers<'m> {
+    headers: Option<NonNull<sys::rd_kafka_headers_t>>,
+    next: usize,
+    message: PhantomData<&'m ()>,
+}
+
+impl<'m> Iterator for Headers<'m> {
+    type Item = (&'m [u8], &'m [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let headers = self.headers?.as_ptr();
+        let mut name: *const c_char = ptr::null();
+        let mut value: *const c_void = ptr::null();
+        let mut size = 0;
+        // SAFETY: the list is alive; an index past its end is answered with an error. Name
+        // (NUL-terminated) and value live as long as the message.
+        unsafe {
+            let next = self.next;
+            let code =
+                sys::rd_kafka_header_get_all(headers, next, &mut name, &mut value, &mut size);
+            result(code).ok()?;
+            self.next += 1;
+            let value = bytes(value, size).unwrap_or_default();
+            Some((CStr::from_ptr(name).to_bytes(), value))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What holds when the broker dies. `INTERLINE_KAFKA_KILL` and `INTERLINE_KAFKA_START` are shell
 //! commands that kill the broker at once and start it again on its data; the tests take turns.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "broker/support.rs"]
 #[allow(dead_code, reason = "the tests beside it use the rest")]

@@ -1,5 +1,7 @@
 //! Prints what the transports declare, as the table of docs/guarantees.md.
 
+#![expect(clippy::print_stdout, reason = "a command line tool")]
+
 use interline_core::{Capabilities, Dedupe, Transport as _};
 
 type Row = (&'static str, fn(&Capabilities) -> String);

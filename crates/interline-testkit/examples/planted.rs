@@ -3,6 +3,11 @@
 //! `INTERLINE_PLANTED=NAME cargo run -p interline-testkit --features planted --example planted`;
 //! `-- --list` prints a line `NAME TRANSPORT SCENARIO` for each bug, with a scenario that has to
 //! catch it.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool"
+)]
 
 use std::process::ExitCode;
 

@@ -31,6 +31,11 @@ pub(super) const STEPS: &[Step] = &[
         "-p interline-kafka --features it --test conformance",
     ),
     tests(
+        "broker",
+        "kafka",
+        "-p interline-kafka --features it --test broker --test faults",
+    ),
+    tests(
         "command line",
         "kafka",
         "-p interline-cli --features it --tests",

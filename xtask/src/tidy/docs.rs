@@ -45,7 +45,10 @@ fn package(tree: &Tree, package: &Package) -> Vec<String> {
     let readme_as_docs = r#"#![doc = include_str!("../README.md")]"#;
     let rules = [
         (
-            contains("Cargo.toml", "[lints]\nworkspace = true"),
+            // The crate with the FFI module cannot inherit a lint that forbids it.
+            contains("Cargo.toml", "[lints]\nworkspace = true")
+                || contains("Cargo.toml", "[lints.rust]\nunsafe_code = \"deny\"")
+                    && folder.ends_with("interline-kafka"),
             "Cargo.toml lacks `[lints] workspace = true`",
         ),
         (

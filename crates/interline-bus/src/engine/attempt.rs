@@ -10,7 +10,6 @@ use interline_reliability::{Claim, Failure, FailureKind, Returned};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::intake::until_due;
 use super::part::{Mode, Part};
 use super::settlement::{Step, after_attempt, before_attempt};
 use super::store::Stored;
@@ -67,14 +66,14 @@ impl Engine {
     /// Starts what waits, as far as lanes, limits and ranges allow.
     pub(super) fn pump(&mut self) -> bool {
         let mut any = false;
-        while !self.paused
+        while !self.status.is_paused()
             && self.runs.len() < self.config.lanes
             && let Some(id) = self.ready.pop_front()
         {
             any = true;
             self.place(id);
         }
-        if !self.paused {
+        if !self.status.is_paused() {
             for route in 0..self.at_route.len() {
                 any |= self.pump_route(route);
             }
@@ -146,7 +145,7 @@ impl Engine {
             let free = taken
                 .limit
                 .is_none_or(|limit| self.runs.of_route(route) < limit);
-            if self.paused || !free || self.runs.len() >= self.config.lanes {
+            if self.status.is_paused() || !free || self.runs.len() >= self.config.lanes {
                 // It starts as soon as a lane is free; look again shortly.
                 self.at_route[route].due = Some(now + Duration::from_millis(10));
             } else {
@@ -351,7 +350,7 @@ impl Engine {
         };
         let topic = &self.parts[entry.part].partition.topic;
         let due = Returned::read(topic, &entry.record).due;
-        due.map(until_due).unwrap_or_default()
+        due.map(|due| self.clock.until(due)).unwrap_or_default()
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::hash::BuildHasher;
 use std::task::Poll;
-use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use interline_core::{Batch, Checkpoint, Recorded, Signal, Timestamp, planted};
+use interline_core::{Batch, Checkpoint, Recorded, Signal, planted};
 use interline_reliability::{Failure, FailureKind, Returned, Unhandled};
 use tokio::time::Instant;
 
@@ -59,7 +58,7 @@ impl Engine {
         let mut part = Part::new(checkpoint, topic, &self.config);
         if let Some(drain) = &self.drain {
             part.mode = Mode::Leaving(drain.until());
-        } else if self.paused {
+        } else if self.status.is_paused() {
             part.regulate(&self.config, &self.control, true);
         }
         let at = self.parts.insert(part);
@@ -83,7 +82,7 @@ impl Engine {
         }
         let part = &mut self.parts[at];
         part.wait(records.drain(admitted..));
-        part.regulate(&self.config, &self.control, self.paused);
+        part.regulate(&self.config, &self.control, self.status.is_paused());
     }
 
     /// Moves on backlogs that may have room now.
@@ -122,7 +121,7 @@ impl Engine {
             }
             any = true;
         }
-        let paused = self.paused;
+        let paused = self.status.is_paused();
         self.parts[at].regulate(&self.config, &self.control, paused);
         any
     }
@@ -139,7 +138,7 @@ impl Engine {
             part.changed();
             return true;
         }
-        if self.paused {
+        if self.status.is_paused() {
             return false;
         }
         match part.admission(record.position, &self.config) {
@@ -177,7 +176,13 @@ impl Engine {
         }
         let (id, is_head) = self.insert(at, record, Some(route), lane_of(record), marks);
         if is_head {
-            self.begin(id, marks.due.map(until_due).unwrap_or_default());
+            self.begin(
+                id,
+                marks
+                    .due
+                    .map(|due| self.clock.until(due))
+                    .unwrap_or_default(),
+            );
         }
     }
 
@@ -338,12 +343,6 @@ fn lane_of(record: &Recorded) -> Option<u64> {
         .key()
         .filter(|_| !planted::is("lane-ignored"))?;
     Some(FixedState::default().hash_one(&**key))
-}
-
-/// How long until a point in time by this machine's clock.
-pub(super) fn until_due(due: i64) -> Duration {
-    let left = due.saturating_sub(Timestamp::now().unix_millis());
-    Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
 /// The outcome of a call about one delivery.

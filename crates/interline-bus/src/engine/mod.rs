@@ -11,6 +11,7 @@
 //! | `store` | dead letters, returns and the inbox, awaited before a delivery is settled |
 //! | `commit` | checkpoints |
 //! | `leave` | revoking, losing, draining |
+//! | `clock` | what time it is in messages |
 //! | `status` | what the outside may know and ask |
 //!
 //! Everything runs in one task: a handler that is ready at once costs no task, no allocation and
@@ -18,6 +19,7 @@
 //! poll each of them for every event.
 
 mod attempt;
+mod clock;
 mod commit;
 mod intake;
 mod leave;
@@ -47,6 +49,7 @@ use slab::Slab;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use self::clock::Clock;
 use self::commit::Committing;
 use self::leave::Drain;
 use self::part::Part;
@@ -147,7 +150,7 @@ pub(crate) struct Engine {
     /// Partitions whose backlog may move on.
     refill: Vec<usize>,
     drain: Option<Drain>,
-    paused: bool,
+    clock: Clock,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     failed: Option<Error>,
@@ -199,7 +202,7 @@ impl Engine {
             releasing: FuturesUnordered::new(),
             refill: Vec::new(),
             drain: None,
-            paused: false,
+            clock: Clock::new(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
             failed: None,
@@ -263,8 +266,7 @@ impl Engine {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {
                 Some(Command::Drain(deadline)) => self.start_drain(deadline),
-                Some(Command::Pause) => self.pause(true),
-                Some(Command::Resume) => self.pause(false),
+                Some(Command::Regulate) => self.regulate(),
                 // The handle was dropped: its owner went away without draining.
                 None if self.drain.is_none() && !self.status.is_aborted() => {
                     self.start_drain(Duration::ZERO);
@@ -366,8 +368,9 @@ impl Engine {
             .filter(|entry| entry.serial == id.serial)
     }
 
-    fn pause(&mut self, paused: bool) {
-        self.paused = paused;
+    /// Stops or opens the flow of every partition after a pause began or ended.
+    fn regulate(&mut self) {
+        let paused = self.status.is_paused();
         for (_, part) in &mut self.parts {
             part.regulate(&self.config, &self.control, paused);
         }

@@ -17,8 +17,8 @@ use super::part::Part;
 #[derive(Debug)]
 pub(crate) enum Command {
     Drain(Duration),
-    Pause,
-    Resume,
+    /// A pause began or ended.
+    Regulate,
 }
 
 /// What a group has done since it started, and what it holds now.
@@ -68,6 +68,9 @@ pub(crate) struct Status {
     handled: AtomicU64,
     partitions: AtomicUsize,
     live: AtomicUsize,
+    /// Whether nothing new may start. It is no command, since it has to hold from the moment in
+    /// which it is said.
+    paused: AtomicBool,
     started: Instant,
     /// When the present turn of the engine began, in milliseconds after the start plus one; 0
     /// while it rests.
@@ -83,6 +86,7 @@ impl Default for Status {
             handled: AtomicU64::new(0),
             partitions: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
             started: Instant::now(),
             turn: AtomicU64::new(0),
             aborted: AtomicBool::new(false),
@@ -113,6 +117,14 @@ impl Status {
                 _ => {}
             }
         });
+    }
+
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
     }
 
     pub(super) fn observe(&self, parts: &Slab<Part>, live: usize) {

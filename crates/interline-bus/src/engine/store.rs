@@ -74,11 +74,9 @@ impl Engine {
     /// Stores the event in the return topic, to come back after `delay`.
     pub(super) fn store_return(&mut self, id: EntryId, delay: Duration) {
         let Some(entry) = self.entry(id) else { return };
-        let now = Timestamp::now().unix_millis();
-        let due = now.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
         let part = &self.parts[entry.part];
         let marks = Returned {
-            due: Some(due),
+            due: Some(self.clock.due_after(delay)),
             attempts: entry.attempts,
             first_failure: entry.first_failure,
             redriven: Returned::read(&part.partition.topic, &entry.record).redriven,

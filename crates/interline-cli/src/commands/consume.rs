@@ -146,6 +146,8 @@ impl Consuming {
             .group(group)
             .topics(args.topic.to_string())
             .start_at(start)
+            // As many events are out at a time as one flush takes.
+            .lanes(BATCH)
             .timeout(NO_TIMEOUT)
             // Only this command's own end fails an attempt: that never makes a dead letter.
             .retry(Retry::fixed(Duration::from_millis(100)).max(u32::MAX));

@@ -237,7 +237,7 @@ fn list(letters: &[DeadLetter], json: bool) -> Result<Exit, Stop> {
     let mut table = Table::new(&["id", "type", "kind", "attempts", "last failure", "cause"]);
     for letter in letters {
         let cause = &letter.cause;
-        table.row([
+        table.row(&[
             letter.id(),
             letter.envelope.ty().to_owned(),
             cause.kind.clone(),

@@ -144,7 +144,7 @@ fn list(groups: &[GroupInfo], json: bool) -> Result<Exit, Stop> {
     let mut table = Table::new(&["group", "members", "topic", "partitions", "lag", "accuracy"]);
     for info in groups {
         for (topic, lags) in by_topic(info) {
-            table.row([
+            table.row(&[
                 info.group.to_string(),
                 info.members.to_string(),
                 topic.to_string(),
@@ -166,7 +166,7 @@ fn show(info: &GroupInfo, json: bool) -> Result<Exit, Stop> {
     let mut table = Table::new(&["partition", "frontier", "end", "lag", "accuracy", "owner"]);
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     for lag in &info.partitions {
-        table.row([
+        table.row(&[
             lag.partition.to_string(),
             text(lag.frontier.map(|position| position.to_string())),
             text(lag.end.map(|position| position.to_string())),

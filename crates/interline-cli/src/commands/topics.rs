@@ -92,7 +92,7 @@ async fn list(bus: &Bus, pattern: &Pattern, json: bool) -> Result<Exit, Stop> {
         let events = info
             .events
             .map_or("?".to_owned(), |events| events.to_string());
-        table.row([info.topic.to_string(), info.partitions.to_string(), events]);
+        table.row(&[info.topic.to_string(), info.partitions.to_string(), events]);
     }
     output::print(&table.to_string())?;
     Ok(Exit::Done)

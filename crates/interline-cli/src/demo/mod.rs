@@ -102,7 +102,7 @@ pub(crate) async fn run(args: Demo, json: bool, interrupt: &Interrupt) -> Result
                 let line = "`--role consume` needs `--effects FILE`, where its effects are written";
                 return Err(Stop::new(Exit::Usage, line));
             };
-            roles::consume(scene, transport, &effects, args.repaired, interrupt).await
+            roles::consume(scene, transport, &effects, args.repaired, json, interrupt).await
         }
     }
 }

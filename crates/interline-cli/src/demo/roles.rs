@@ -65,6 +65,7 @@ pub(super) async fn consume(
     transport: AnyTransport,
     effects: &Path,
     repaired: bool,
+    json: bool,
     interrupt: &Interrupt,
 ) -> Result<Exit, Stop> {
     let (topic, _) = scene.topic()?;
@@ -81,10 +82,17 @@ pub(super) async fn consume(
     let report = workers.drain(PATIENCE).await?;
     close(&transport).await;
     let stats = report.into_result()?;
-    output::print(&format!(
-        "{} handled here, {} retried, {} dead-lettered\n",
-        stats.handled, stats.retried, stats.dead_lettered
-    ))?;
+    match json {
+        true => output::print_json(&serde_json::json!({
+            "handled": stats.handled,
+            "retried": stats.retried,
+            "dead_lettered": stats.dead_lettered,
+        }))?,
+        false => output::print(&format!(
+            "{} handled here, {} retried, {} dead-lettered\n",
+            stats.handled, stats.retried, stats.dead_lettered
+        ))?,
+    }
     match interrupted? {
         true => Ok(Exit::Interrupted),
         false => Ok(Exit::Done),

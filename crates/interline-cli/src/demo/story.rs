@@ -8,7 +8,7 @@ use interline::{
     Admin as _, AnyTransport, Bus, DeadLetter, DeadLetters, Outcome, Redrive, Topic, Workers,
 };
 
-use super::intake::{Intake, Recovered};
+use super::intake::{Intake, Recovered, Tally};
 use super::report::Report;
 use super::{PATIENCE, Scene, bus, close, intake};
 use crate::interrupt::Interrupt;
@@ -137,8 +137,7 @@ impl Play {
         report.retried = stats.retried;
         report.dead_lettered = stats.dead_lettered;
         report.redriven = redriven;
-        self.teller
-            .closing(&report, self.intake.tally().to_string())?;
+        self.teller.closing(&report, &self.intake.tally())?;
         match report.holds() && still_dead == 0 {
             true => Ok(Exit::Done),
             false => Err(Stop::failed(self.complaint(&report, still_dead))),
@@ -241,7 +240,7 @@ impl Teller {
         ))
     }
 
-    fn closing(&self, report: &Report, tally: String) -> Result<(), Stop> {
+    fn closing(&self, report: &Report, tally: &Tally) -> Result<(), Stop> {
         match self.json {
             true => output::print_json(report),
             false => output::print(&format!("{report}\n{tally}\n")),

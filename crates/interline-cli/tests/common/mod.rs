@@ -1,23 +1,24 @@
 //! Running the built command.
 #![allow(dead_code, reason = "each test target takes what it needs")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot run fails")]
 
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long anything may take.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What a run of the command left.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// The command with these arguments and nothing in its environment that it listens to.
-pub fn interline(args: &[&str]) -> Command {
+pub(crate) fn interline(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_interline"));
     command
         .args(args)
@@ -31,12 +32,12 @@ pub fn interline(args: &[&str]) -> Command {
 }
 
 /// Runs to the end.
-pub fn run(args: &[&str]) -> Ended {
+pub(crate) fn run(args: &[&str]) -> Ended {
     ended(interline(args).output().unwrap())
 }
 
 /// Runs to the end with this on stdin.
-pub fn run_with(args: &[&str], stdin: impl AsRef<[u8]>) -> Ended {
+pub(crate) fn run_with(args: &[&str], stdin: impl AsRef<[u8]>) -> Ended {
     let mut child = interline(args).stdin(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let bytes = stdin.as_ref().to_vec();
@@ -47,7 +48,7 @@ pub fn run_with(args: &[&str], stdin: impl AsRef<[u8]>) -> Ended {
     ended(output)
 }
 
-pub fn ended(output: Output) -> Ended {
+pub(crate) fn ended(output: Output) -> Ended {
     Ended {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -58,14 +59,14 @@ pub fn ended(output: Output) -> Ended {
 impl Ended {
     /// The command did what it was asked, without a word on stderr.
     #[track_caller]
-    pub fn done(self) -> String {
+    pub(crate) fn done(self) -> String {
         assert_eq!((self.code, &*self.stderr), (0, ""), "{self:?}");
         self.stdout
     }
 
     /// It ended with this code and one line on stderr that holds these texts.
     #[track_caller]
-    pub fn refused(&self, code: i32, texts: &[&str]) {
+    pub(crate) fn refused(&self, code: i32, texts: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         for text in texts {
@@ -74,14 +75,14 @@ impl Ended {
     }
 
     #[track_caller]
-    pub fn json(self) -> serde_json::Value {
+    pub(crate) fn json(self) -> serde_json::Value {
         serde_json::from_str(&self.done()).unwrap()
     }
 }
 
 /// Waits for progress.
 #[track_caller]
-pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !reached() {
         assert!(Instant::now() < end, "no progress: {what}");
@@ -90,7 +91,7 @@ pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// Sends a signal to a child of the test.
-pub fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill")
         .args([name, &child.id().to_string()])
         .status();
@@ -98,7 +99,7 @@ pub fn signal(child: &Child, name: &str) {
 }
 
 /// Webhooks as lines: `count` of them over three repositories, some without action or repository.
-pub fn webhooks(count: usize) -> String {
+pub(crate) fn webhooks(count: usize) -> String {
     let line = |n: usize| {
         let (event, action) = match n % 4 {
             0 => ("push", "null".to_owned()),

@@ -63,6 +63,10 @@ impl EventId {
     /// [`ErrorKind::Invalid`] for empty text, more than [`MAX_ID`] bytes or a control character.
     pub fn parse(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
+        let canonical = text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase());
+        if canonical && let Ok(uuid) = Uuid::try_parse(text) {
+            return Ok(Self(Repr::Uuid(uuid)));
+        }
         if text.is_empty() || text.len() > MAX_ID || text.chars().any(char::is_control) {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -71,11 +75,7 @@ impl EventId {
             )
             .remedy(format!("use 1 to {MAX_ID} bytes of printable text")));
         }
-        let canonical = text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase());
-        match Uuid::try_parse(text) {
-            Ok(uuid) if canonical => Ok(Self(Repr::Uuid(uuid))),
-            _ => Ok(Self(Repr::Text(text.into()))),
-        }
+        Ok(Self(Repr::Text(text.into())))
     }
 
     /// The UUID, if the id is one.

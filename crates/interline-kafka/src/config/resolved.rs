@@ -247,9 +247,15 @@ const CLIENT: [(&str, &str); 4] = [
 ];
 
 /// What every consumer is told beside that, unless the user says otherwise.
-const CONSUMER: [(&str, &str); 2] = [
+///
+/// A member has one request on its way to each broker. While the queue of a partition with a
+/// backlog is full the request names the others alone, and if they are at their ends it stays
+/// away for the longest wait: the backlog is then read at one full queue per longest wait. With
+/// the defaults of 500 ms and a queue of 2 MiB that was 4 MB/s; with these it is over 160 MB/s.
+const CONSUMER: [(&str, &str); 3] = [
     // Per partition, since each has a queue of its own.
-    ("queued.max.messages.kbytes", "2048"),
+    ("queued.max.messages.kbytes", "8192"),
+    ("fetch.wait.max.ms", "50"),
     // The default of 1 s makes a fast reader wait for most of its time.
     ("fetch.queue.backoff.ms", "2"),
 ];
@@ -270,7 +276,7 @@ impl Resolved {
     }
 
     /// The properties of a publisher.
-    pub(crate) fn producer(&self, timeout: Duration, window: usize) -> ClientConfig {
+    pub(crate) fn producer(&self, timeout: Duration) -> ClientConfig {
         let mut client = self.client();
         client
             .set("acks", "all")
@@ -283,8 +289,9 @@ impl Resolved {
                 "message.max.bytes",
                 crate::publisher::MAX_MESSAGE.to_string(),
             )
-            // The window stops before the queue is full, which would refuse events.
-            .set("queue.buffering.max.messages", (window + 1_024).to_string())
+            // The window alone bounds. librdkafka counts an event until everything reported with
+            // it is let go, which is after its place in the window was given to another.
+            .set("queue.buffering.max.messages", "0")
             .set(
                 "queue.buffering.max.kbytes",
                 crate::publisher::QUEUE_KIB.to_string(),

@@ -18,7 +18,7 @@ fn a_url_says_it_all() {
     .unwrap();
     let resolved = config.resolve().unwrap();
     assert_eq!(resolved.place, "kafka://localhost:9093,127.0.0.1");
-    let producer = resolved.producer(Duration::from_secs(30), 100);
+    let producer = resolved.producer(Duration::from_secs(30));
     for (name, value) in [
         ("bootstrap.servers", "localhost:9093,127.0.0.1:9092"),
         ("security.protocol", "sasl_plaintext"),
@@ -121,7 +121,7 @@ fn a_file_says_the_same() {
     )
     .unwrap();
     let resolved = config.resolve().unwrap();
-    let producer = resolved.producer(Duration::from_secs(1), 1);
+    let producer = resolved.producer(Duration::from_secs(1));
     assert_eq!(producer.get("linger.ms"), Some("3"));
     assert_eq!(producer.get("sasl.username"), Some("ada"));
     assert_eq!(producer.get("client.rack"), Some("b"));

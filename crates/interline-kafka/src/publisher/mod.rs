@@ -77,9 +77,9 @@ impl Publisher {
                 "set `window` to 1 or more",
             ));
         }
-        // librdkafka counts its queue with 31 bits.
+        // What can be acquired at once is counted with 32 bits.
         let window = options.window.min(1 << 30);
-        let config = cluster.resolved.producer(options.publish_timeout, window);
+        let config = cluster.resolved.producer(options.publish_timeout);
         let ledger = Arc::new(Ledger::new(window, WINDOW_KIB));
         let durability = Arc::new(RwLock::default());
         let deliveries = Deliveries {
@@ -176,7 +176,8 @@ impl Publisher {
         known.contains_key(&name)
     }
 
-    fn send_all(&self, batch: &[Outgoing], tag: usize, refused: &mut HashMap<Topic, Error>) {
+    fn send_all(&self, batch: &[Outgoing], tag: usize, refused: &HashMap<Topic, Error>) {
+        let producer = self.session.producer();
         let mut name = String::new();
         let mut topic: Option<&Topic> = None;
         for (index, outgoing) in batch.iter().enumerate() {
@@ -194,7 +195,7 @@ impl Publisher {
                 topic = Some(&outgoing.topic);
                 name = self.cluster.resolved.names.topic(&outgoing.topic);
             }
-            self.session.send(&name, &outgoing.envelope, tag);
+            self.session.send(&producer, &name, &outgoing.envelope, tag);
         }
     }
 }
@@ -229,7 +230,7 @@ impl interline_core::Publisher for Publisher {
                 "send smaller batches",
             ));
         }
-        let mut refused = self.refused_topics(&batch).await;
+        let refused = self.refused_topics(&batch).await;
         let bytes: usize = batch.iter().map(|outgoing| outgoing.envelope.size()).sum();
         let events = batch.len().min(self.window);
         let kib = (bytes >> 10).min(WINDOW_KIB);
@@ -243,7 +244,7 @@ impl interline_core::Publisher for Publisher {
             .map(|outgoing| outgoing.envelope.id().clone())
             .collect();
         let tag = self.ledger.open(ids, places, sender);
-        self.send_all(&batch, tag, &mut refused);
+        self.send_all(&batch, tag, &refused);
         Ok(receipt)
     }
 

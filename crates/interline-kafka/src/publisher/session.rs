@@ -11,7 +11,7 @@ use interline_core::{Durability, Envelope, Error, ErrorKind, Outcome, Position, 
 use interline_transport::wire::{Style, for_each_header};
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
@@ -25,6 +25,9 @@ use crate::monitor::Watch;
 
 /// How often the thread looks whether it is still needed.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Room for the headers of most events.
+const HEADERS: usize = 10;
 
 /// What deliveries are reported to.
 #[derive(Clone)]
@@ -123,7 +126,9 @@ impl Session {
         Ok(session)
     }
 
-    fn producer(&self) -> Arc<BaseProducer<Deliveries>> {
+    /// The producer of now. It is replaced when it breaks for good; sending to the broken one is
+    /// refused.
+    pub(super) fn producer(&self) -> Arc<BaseProducer<Deliveries>> {
         Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -177,33 +182,36 @@ impl Session {
             .purge(PurgeConfig::default().queue().inflight());
     }
 
-    /// Hands an event to librdkafka, which copies it.
-    pub(super) fn send(&self, name: &str, envelope: &Envelope, tag: usize) {
-        let mut headers = OwnedHeaders::new_with_capacity(8 + envelope.headers().len());
+    /// Hands an event to librdkafka, which copies it. `producer` comes from
+    /// [`producer`](Self::producer), once for a whole batch.
+    pub(super) fn send(
+        &self,
+        producer: &BaseProducer<Deliveries>,
+        name: &str,
+        envelope: &Envelope,
+        tag: usize,
+    ) {
+        // Adding a header takes the list and gives it back; never without one in between.
+        let mut headers = Some(OwnedHeaders::new_with_capacity(HEADERS));
         for_each_header(envelope, Style::Underscore, |key, value| {
-            let empty = OwnedHeaders::new_with_capacity(0);
-            let grown = std::mem::replace(&mut headers, empty);
-            headers = grown.insert(Header {
-                key,
-                value: Some(value),
-            });
+            let value = Some(value);
+            headers = headers
+                .take()
+                .map(|headers| headers.insert(Header { key, value }));
         });
-        let mut record = BaseRecord::with_opaque_to(name, tag).headers(headers);
+        let mut record = BaseRecord::with_opaque_to(name, tag);
+        record.headers = headers;
         if let Some(key) = envelope.key() {
             record = record.key(&**key);
         }
         if let Some(payload) = envelope.payload() {
             record = record.payload(&**payload);
         }
-        let Err((error, _)) = self.producer().send(record) else {
+        let Err((error, _)) = producer.send(record) else {
             return;
         };
-        let code = error.rdkafka_error_code();
         let refusal = kafka("publish", &error);
         self.context.ledger.settle(tag, Outcome::Rejected(refusal));
-        if code == Some(RDKafkaErrorCode::Fatal) {
-            self.rebuild();
-        }
     }
 }
 

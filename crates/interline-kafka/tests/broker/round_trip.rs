@@ -6,7 +6,7 @@ use crate::support::{
 use bytes::Bytes;
 use interline_core::{
     Admin, Budget, Checkpoint, Committed, Control, Envelope, ErrorKind, Feed, HeaderName, Kind,
-    Position, Progress, Range, Signal, Start, Suspect, Transport,
+    Pattern, Position, Progress, Range, Signal, Start, Suspect, Transport,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,20 +167,12 @@ async fn a_lost_position_ends_the_reading() {
     assert_eq!(member.commit().await, [Committed::Applied]);
     member.close().await;
     // The topic is made anew and shorter, as after the loss of a disk.
+    let (admin, name) = (transport.admin(), Pattern::exact(topic.as_str()));
     within(transport.admin().delete_topic(&topic))
         .await
         .unwrap();
     within(async {
-        while within(
-            transport
-                .admin()
-                .topics(&interline_core::Pattern::exact(topic.as_str())),
-        )
-        .await
-        .unwrap()
-        .first()
-        .is_some()
-        {
+        while !within(admin.topics(&name)).await.unwrap().is_empty() {
             tokio::task::yield_now().await;
         }
     })

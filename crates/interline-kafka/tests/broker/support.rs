@@ -243,7 +243,7 @@ impl Member {
         }
     }
 
-    pub(crate) async fn commit(&self) -> Vec<Committed> {
+    pub(crate) async fn commit(&mut self) -> Vec<Committed> {
         within(self.control.commit(self.all())).await.unwrap()
     }
 

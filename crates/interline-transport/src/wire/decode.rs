@@ -107,8 +107,6 @@ impl Decoder {
             return None;
         }
         let id = EventId::parse(self.text(fields.values[ID]?)?).ok()?;
-        let source = self.text(fields.values[SOURCE]?)?;
-        let ty = self.text(fields.values[TYPE]?)?;
         let mut broken = [false; FIELDS];
         let mut optional = |at: usize| {
             let text = fields.values[at].map(|value| self.text(value))?;
@@ -117,11 +115,18 @@ impl Decoder {
                 .is_some_and(|t| !t.is_empty() && is_printable(t));
             text.filter(|_| !broken[at])
         };
-        let (content_type, schema) = (optional(CONTENT_TYPE), optional(DATASCHEMA));
         let (subject, time) = (optional(SUBJECT), optional(TIME));
+        let kind = match self.known_kind(fields) {
+            Some(kind) => kind,
+            None => {
+                let source = self.text(fields.values[SOURCE]?)?;
+                let ty = self.text(fields.values[TYPE]?)?;
+                let (content_type, schema) = (optional(CONTENT_TYPE), optional(DATASCHEMA));
+                self.kind(&source, &ty, content_type.as_deref(), schema.as_deref())?
+            }
+        };
         let parsed = time.as_deref().map(str::parse::<Timestamp>);
         let time = parsed.and_then(|parsed| parsed.map_err(|_| broken[TIME] = true).ok());
-        let kind = self.kind(&source, &ty, content_type.as_deref(), schema.as_deref())?;
         // The wire's own key is the truth; the attribute speaks where there is none.
         let key = record.key.take().or_else(|| {
             let text = self.text(fields.values[PARTITIONKEY]?)?;
@@ -206,6 +211,17 @@ impl Decoder {
             }
         }
         envelope.into_foreign()
+    }
+
+    /// The kind met last, if these fields say the same byte by byte: then they need no check.
+    fn known_kind(&self, fields: &Fields<'_>) -> Option<Arc<Kind>> {
+        let kind = self.kinds.last()?;
+        let is = |at: usize, text: Option<&str>| fields.values[at] == text.map(str::as_bytes);
+        let same = is(TYPE, Some(kind.ty()))
+            && is(SOURCE, Some(kind.source()))
+            && is(CONTENT_TYPE, kind.data_content_type())
+            && is(DATASCHEMA, kind.data_schema());
+        (same && self.style == Style::Underscore).then(|| Arc::clone(kind))
     }
 
     /// The kind with these parts: a known one, or a new one with copies of its own, so that it

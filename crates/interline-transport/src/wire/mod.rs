@@ -103,7 +103,8 @@ fn escaped(value: &str, style: Style) -> Cow<'_, str> {
 
 /// Whether a CloudEvents string may hold the text.
 fn is_printable(text: &str) -> bool {
-    text.chars().all(is_attribute_char)
+    // Nearly all text is ASCII, where the rule is one comparison.
+    text.bytes().all(|byte| (0x20..0x7F).contains(&byte)) || text.chars().all(is_attribute_char)
 }
 
 #[cfg(test)]
