@@ -10,10 +10,12 @@ mod scenarios;
 mod scene;
 mod suite;
 mod test_bus;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use crate::faulty::{
-    CommitFault, Faults, Faulty, FaultyControl, FaultyFeed, FaultyPublisher, Refusal,
+    CommitFault, Faults, Faulty, FaultyControl, FaultyFeed, FaultyPublisher, Refusal, Stored,
 };
 pub use crate::harness::{Foreign, Harness};
 pub use crate::journal::{Gate, Journal};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use interline_core::{
     AnyControl, AnyFeed, AnyTransport, Batch, Budget, Checkpoint, Committed, Control, ErrorKind,
@@ -17,7 +18,7 @@ use crate::{Breach, Gate, Harness, Journal, Verdict};
 pub(crate) enum Seen {
     Assigned(Checkpoint),
     Record(Partition, Recorded),
-    Revoking(Partition),
+    Revoking(Partition, Duration),
     Released(Committed),
     Lost,
     Ended(ErrorKind),
@@ -264,9 +265,12 @@ impl Reading {
         match signal {
             Signal::Assigned(checkpoints) => checkpoints.into_iter().for_each(|c| self.assigned(c)),
             Signal::Batch(batch) => self.batch(batch),
-            Signal::Revoking { partitions, .. } => {
+            Signal::Revoking {
+                partitions,
+                deadline,
+            } => {
                 for partition in partitions {
-                    self.revoked(partition).await;
+                    self.revoked(partition, deadline).await;
                 }
             }
             Signal::Lost { partitions } => {
@@ -332,9 +336,9 @@ impl Reading {
         Ok(())
     }
 
-    async fn revoked(&self, partition: Partition) {
+    async fn revoked(&self, partition: Partition, deadline: Duration) {
         let checkpoint = self.state.owned().remove(&partition);
-        self.seen.note(Seen::Revoking(partition.clone()));
+        self.seen.note(Seen::Revoking(partition.clone(), deadline));
         let Some(checkpoint) = checkpoint else {
             return self.breach(format!("{partition} was revoked but not owned"));
         };

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use interline_core::{AnyControl, Checkpoint, Committed, Control, Fence, Flow, Partition, Result};
 
-use super::{CommitFault, Faults, planned};
+use tokio::time::Instant;
+
+use super::{CommitFault, Faults, Stored, planned};
 
 /// The control of a [`Faulty`](super::Faulty) transport.
 #[derive(Debug)]
@@ -20,7 +22,11 @@ impl FaultyControl {
 
     fn note(&self, checkpoints: Vec<Checkpoint>, answers: &[Committed]) {
         for (checkpoint, answer) in checkpoints.into_iter().zip(answers) {
-            self.faults.checkpoints().note((checkpoint, *answer));
+            self.faults.checkpoints().note(Stored {
+                checkpoint,
+                answer: *answer,
+                at: Instant::now(),
+            });
         }
     }
 }

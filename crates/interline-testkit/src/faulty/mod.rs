@@ -17,6 +17,8 @@ use interline_core::{
 pub use self::control::FaultyControl;
 pub use self::feed::FaultyFeed;
 pub use self::publisher::FaultyPublisher;
+use tokio::time::Instant;
+
 use crate::{Gate, Journal};
 
 /// A layer over any transport that hands everything through until its [`Faults`] say otherwise.
@@ -51,7 +53,7 @@ struct Script {
     outcomes: Gate,
     commits: Gate,
     feeds: Gate,
-    stored: Journal<(Checkpoint, Committed)>,
+    stored: Journal<Stored>,
 }
 
 #[derive(Default)]
@@ -64,6 +66,17 @@ struct Rule {
     topics: Pattern,
     refusal: Refusal,
     left: usize,
+}
+
+/// A checkpoint that was committed or released.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// What was to be stored.
+    pub checkpoint: Checkpoint,
+    /// What the transport answered.
+    pub answer: Committed,
+    /// When it did.
+    pub at: Instant,
 }
 
 /// What happens to an event that is refused.
@@ -148,7 +161,7 @@ impl Faults {
 
     /// Every checkpoint that was committed or released, with its answer.
     #[must_use]
-    pub fn checkpoints(&self) -> &Journal<(Checkpoint, Committed)> {
+    pub fn checkpoints(&self) -> &Journal<Stored> {
         &self.0.stored
     }
 

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use interline_core::{AnyTransport, Checkpoint, Committed};
+use interline_core::{AnyTransport, Committed};
 use interline_reliability::{Fail, MemoryInbox, Policy};
 
 use super::scenario;
 use crate::checker::{attempts_of, each_once, in_key_order, none_missing, succeeded};
 use crate::scene::{Run, Runs, Scene, crash, interleaved, noting};
-use crate::{CommitFault, Faults, Faulty, Gate, Harness, Scenario, Verdict, check, check_eq};
+use crate::{
+    CommitFault, Faults, Faulty, Gate, Harness, Scenario, Stored, Verdict, check, check_eq,
+};
 
 pub(crate) const ALL: &[Scenario] = &[
     scenario!(an_effect_before_a_crash_runs_again_without_an_inbox),
@@ -163,7 +165,9 @@ async fn what_was_running_in_a_crash_runs_again(harness: &Harness) -> Verdict {
             "a checkpoint of what was settled",
             faults.checkpoints(),
             |all| {
-                let stored = |(checkpoint, answer): &(Checkpoint, Committed)| {
+                let stored = |Stored {
+                                  checkpoint, answer, ..
+                              }: &Stored| {
                     let mine = checkpoint.partition.topic == scene.topic;
                     let done = last.is_some_and(|last| checkpoint.progress.is_done(last));
                     mine && done && *answer == Committed::Applied
@@ -232,7 +236,9 @@ async fn what_is_done_beyond_the_frontier_does_not_run_again(harness: &Harness) 
         .map(|(_, record)| record.position);
     harness
         .until("a checkpoint with ranges", faults.checkpoints(), |all| {
-            let whole = |(checkpoint, answer): &(Checkpoint, Committed)| {
+            let whole = |Stored {
+                             checkpoint, answer, ..
+                         }: &Stored| {
                 let reaches = checkpoint.progress.done.last().map(|range| range.last) == last;
                 *answer == Committed::Applied && reaches
             };
@@ -289,12 +295,12 @@ async fn a_stale_commit_gives_the_partition_up(harness: &Harness) -> Verdict {
     let checkpoints = faults.checkpoints().all();
     let at = checkpoints
         .iter()
-        .position(|(_, answer)| *answer == Committed::Stale);
+        .position(|stored| stored.answer == Committed::Stale);
     let (stale, after) = checkpoints.split_at(at.unwrap_or(0) + 1);
-    let of = stale.last().map(|(checkpoint, _)| &checkpoint.partition);
+    let of = stale.last().map(|stored| &stored.checkpoint.partition);
     let again = after
         .iter()
-        .find(|(checkpoint, _)| Some(&checkpoint.partition) == of);
+        .find(|stored| Some(&stored.checkpoint.partition) == of);
     check!(
         again.is_none(),
         "a checkpoint after the stale one: {again:?}"

@@ -1,6 +1,7 @@
 //! Who owns which partition, and that a former owner can no longer change anything.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use interline_core::{
     Admin, Checkpoint, Committed, Control, Flow, Instance, Partition, Pattern, Position, Progress,
@@ -240,7 +241,9 @@ async fn a_deaf_member_loses_what_is_revoked(harness: &Harness) -> Verdict {
     let revoked = one
         .until("the revocation", |seen| {
             seen.iter().find_map(|seen| match seen {
-                Seen::Revoking(partition) => Some(partition.clone()),
+                Seen::Revoking(partition, time) if *time > Duration::ZERO => {
+                    Some(partition.clone())
+                }
                 _ => None,
             })
         })

@@ -259,9 +259,9 @@ async fn attempts_survive_a_crash(harness: &Harness) -> Verdict {
             "a checkpoint with the attempts",
             faults.checkpoints(),
             |stored| {
-                let tried = |stored: &(interline_core::Checkpoint, _)| {
+                let tried = |stored: &crate::Stored| {
                     stored
-                        .0
+                        .checkpoint
                         .progress
                         .attempts
                         .iter()
