@@ -107,7 +107,10 @@ pub(crate) type Side<'a> = &'a mut dyn FnMut() -> Result<Round>;
 
 /// Runs all sides in turn, so that what disturbs the machine disturbs each of them. The order is
 /// turned round every time, so that none of them profits from its place.
-#[expect(clippy::needless_pass_by_value, reason = "the closures live in the array")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the closures live in the array"
+)]
 pub(crate) fn alternate<const N: usize>(
     plan: Plan,
     sides: [Side<'_>; N],
