@@ -114,7 +114,7 @@ async fn simulate(seed: u64) -> Verdict {
     policy.timeouts.handler = Duration::from_secs(2);
     policy.timeouts.stuck = Duration::from_secs(1);
     policy.inbox = (seed % 3 == 1).then(|| Arc::new(MemoryInbox::default()) as _);
-    let returns = seed % 4 == 0;
+    let returns = seed.is_multiple_of(4);
     if returns {
         policy.timeouts.max_hold = Duration::from_secs(3);
     }
