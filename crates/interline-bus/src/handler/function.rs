@@ -153,50 +153,13 @@ where
     Args: 'static,
     H: Handler<Args>,
 {
-    let call = Arc::new((handler, H::sources(setup)?));
-    Ok(Route {
-        pattern,
-        name: type_name::<H>(),
-        limit,
-        batch: None,
-        slot: Box::new(move || {
-            Box::new(Typed::<Args, H> {
-                call: Arc::clone(&call),
-                codec: Default::default(),
-                future: Reused::new(),
-            })
-        }),
-    })
-}
-
-struct Typed<Args, H: Handler<Args>> {
-    call: Arc<(H, H::Sources)>,
-    codec: <H::Event as Event>::Codec,
-    future: Reused<H::Future>,
-}
-
-impl<Args: 'static, H: Handler<Args>> Slot for Typed<Args, H> {
-    fn start(&mut self, deliveries: &[Delivery<'_>]) -> Handled {
-        let Some(delivery) = deliveries.first() else {
-            return Ok(());
-        };
-        let (handler, sources) = &*self.call;
-        let future = guarded(|| {
-            let event = decoded::<H::Event>(&self.codec, delivery)?;
-            handler.call(event, sources, delivery)
-        })?;
-        self.future.set(future);
-        Ok(())
-    }
-
-    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Finished> {
-        let polled = self.future.poll(cx);
-        polled.map(|output| Finished::One(output.and_then(|handled| handled)))
-    }
-
-    fn clear(&mut self) {
-        self.future.clear();
-    }
+    let sources = H::sources(setup)?;
+    let codec = <H::Event as Event>::Codec::default();
+    let call = move |delivery: &Delivery<'_>| {
+        let event = decoded::<H::Event>(&codec, delivery)?;
+        handler.call(event, &sources, delivery)
+    };
+    Ok(single_route(pattern, type_name::<H>(), limit, call))
 }
 
 /// Reads the event out of a delivery; an event without data is read from empty bytes.
@@ -220,34 +183,51 @@ where
     Args: 'static,
     H: RawHandler<Args>,
 {
-    let call = Arc::new((handler, H::sources(setup)?));
-    Ok(Route {
+    let sources = H::sources(setup)?;
+    let call = move |delivery: &Delivery<'_>| handler.call(&sources, delivery);
+    Ok(single_route(pattern, type_name::<H>(), limit, call))
+}
+
+/// A route whose calls are about one delivery each; `call` makes their futures.
+fn single_route<Fut>(
+    pattern: Pattern,
+    name: &'static str,
+    limit: Option<usize>,
+    call: impl Fn(&Delivery<'_>) -> Result<Fut, Failure> + Send + Sync + 'static,
+) -> Route
+where
+    Fut: Future<Output = Handled> + Send + 'static,
+{
+    let call = Arc::new(call);
+    Route {
         pattern,
-        name: type_name::<H>(),
+        name,
         limit,
         batch: None,
         slot: Box::new(move || {
-            Box::new(Raw::<Args, H> {
+            Box::new(Single {
                 call: Arc::clone(&call),
                 future: Reused::new(),
             })
         }),
-    })
+    }
 }
 
-struct Raw<Args, H: RawHandler<Args>> {
-    call: Arc<(H, H::Sources)>,
-    future: Reused<H::Future>,
+struct Single<C, Fut> {
+    call: Arc<C>,
+    future: Reused<Fut>,
 }
 
-impl<Args: 'static, H: RawHandler<Args>> Slot for Raw<Args, H> {
+impl<C, Fut> Slot for Single<C, Fut>
+where
+    C: Fn(&Delivery<'_>) -> Result<Fut, Failure> + Send + Sync,
+    Fut: Future<Output = Handled> + Send,
+{
     fn start(&mut self, deliveries: &[Delivery<'_>]) -> Handled {
         let Some(delivery) = deliveries.first() else {
             return Ok(());
         };
-        let (handler, sources) = &*self.call;
-        self.future
-            .set(guarded(|| handler.call(sources, delivery))?);
+        self.future.set(guarded(|| (self.call)(delivery))?);
         Ok(())
     }
 
