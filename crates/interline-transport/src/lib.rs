@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod checkpoint;
+pub mod lease;
 pub mod partition;
 pub mod settings;
 pub mod tally;
