@@ -1,7 +1,6 @@
 //! `cargo xtask bench`: our paths beside the raw clients, on the servers that `it` uses.
 
 use crate::it::{TRANSPORTS, servers_for};
-use crate::services::Servers;
 use crate::{Result, exec, in_ci, take_flag, take_value};
 
 /// The verb. Everything but `--install` goes to the bench program.
@@ -22,6 +21,6 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
         // cargo runs in the root, the caller may not be there.
         bench.arg("--json").arg(std::path::absolute(file)?);
     }
-    bench.envs(servers.iter().flat_map(Servers::env).map(|(k, v)| (k, v)));
+    servers.show(&wanted, &mut bench);
     exec::run(&mut bench)
 }

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::it::report::Report;
-use crate::{Result, exec, in_ci, it, take_flag, tidy, tools};
+use crate::{Result, exec, in_ci, it, services, take_flag, tidy, tools};
 
 /// What one step adds to the sum, or why it failed.
 type Outcome = Result<Report>;
@@ -50,21 +50,21 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<ExitCode> {
     Ok(close(&sum))
 }
 
-/// Before anything is built, so that nobody waits for a broker that cannot come.
+/// Before anything is built, so that nobody waits for a server that cannot come.
 fn say_what_is_missing() {
     let missing = [tools::missing(tools::BUILD), tools::missing(tools::PREPARE)].concat();
-    let broker = if tools::docker() {
+    let servers = if tools::docker() {
         Vec::new()
     } else {
-        tools::missing(tools::NATIVE_KAFKA)
+        services::missing_tools(it::TRANSPORTS)
     };
     if !missing.is_empty() {
         println!("ci  missing   {}", missing.join(", "));
     }
-    if !broker.is_empty() {
+    if !servers.is_empty() {
         println!(
-            "ci  missing   {}, and no Docker engine runs: no Kafka broker without one of the two",
-            broker.join(", ")
+            "ci  missing   {}, and no Docker engine runs: no servers without one of the two",
+            servers.join(", ")
         );
     }
 }

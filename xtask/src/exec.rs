@@ -32,9 +32,17 @@ pub(crate) fn stop_on_interrupt() -> Result<()> {
 
 /// Signals every process of `group`. A group that is gone already is no error.
 pub(crate) fn signal_group(signal: &str, group: u32) {
-    let script = format!("kill -s {signal} -- -{group}");
+    send(&format!("kill -s {signal} -- -{group}"));
+}
+
+/// Signals one process. One that is gone already is no error.
+pub(crate) fn signal(signal: &str, process: u32) {
+    send(&format!("kill -s {signal} -- {process}"));
+}
+
+fn send(script: &str) {
     let _ = Command::new("/bin/sh")
-        .args(["-c", &script])
+        .args(["-c", script])
         .stderr(Stdio::null())
         .status();
 }

@@ -46,10 +46,9 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
 /// Runs the steps of the `wanted` transports; fails early only where nothing can be run at all.
 pub(crate) fn run_all(wanted: &[&str], install: bool) -> Result<Report> {
     let servers = servers_for(wanted, install)?;
-    let env = servers.as_ref().map_or(&[][..], Servers::env);
     let mut report = Report::default();
     for step in STEPS.iter().filter(|s| wanted.contains(&s.transport)) {
-        report.add(run_step(step, env));
+        report.add(run_step(step, &servers));
     }
     for transport in wanted {
         report.require_scenarios(transport);
@@ -57,21 +56,22 @@ pub(crate) fn run_all(wanted: &[&str], install: bool) -> Result<Report> {
     Ok(report)
 }
 
-/// The servers that the `wanted` transports need.
-pub(crate) fn servers_for(wanted: &[&str], install: bool) -> Result<Option<Servers>> {
-    if !wanted.contains(&"kafka") {
-        return Ok(None);
+/// The servers that the steps of the `wanted` transports need.
+pub(crate) fn servers_for(wanted: &[&str], install: bool) -> Result<Servers> {
+    let steps = STEPS.iter().filter(|s| wanted.contains(&s.transport));
+    let names: Vec<_> = steps.flat_map(Step::servers).collect();
+    if names.contains(&"kafka") {
+        tools::require(tools::BUILD, "the Kafka transport", install)?;
     }
-    tools::require(tools::BUILD, "the Kafka transport", install)?;
-    Servers::kafka(install).map(Some)
+    Servers::for_run(&names, install)
 }
 
-fn run_step(step: &Step, env: &[(String, String)]) -> Report {
+fn run_step(step: &Step, servers: &Servers) -> Report {
     let name = format!("{} on {}", step.name, step.transport);
     let started = Instant::now();
     println!("\n{name}");
     let mut report = Report::default();
-    match command(step, env).and_then(|command| follow(command, env, &mut report)) {
+    match command(step, servers).and_then(|command| follow(command, &mut report)) {
         Ok(None) => {}
         Ok(Some(log)) => {
             println!("{}", exec::tail(&log, 200));
@@ -95,11 +95,13 @@ fn run_step(step: &Step, env: &[(String, String)]) -> Report {
     report
 }
 
-fn command(step: &Step, env: &[(String, String)]) -> Result<Command> {
-    match step.what {
-        What::Suite(args) | What::Tests(args) => Ok(test(args, &[])),
-        What::Example => examples::command(step.name, step.transport, env),
-    }
+fn command(step: &Step, servers: &Servers) -> Result<Command> {
+    let mut command = match step.what {
+        What::Suite(args) | What::Tests(args) => test(args, &[]),
+        What::Example => examples::command(step.name, step.transport, servers)?,
+    };
+    servers.show(&step.servers().collect::<Vec<_>>(), &mut command);
+    Ok(command)
 }
 
 /// `cargo test` with its output not captured, so that a scenario's line comes when the scenario ends.
@@ -114,14 +116,8 @@ fn test(args: &str, more: &[&str]) -> Command {
 }
 
 /// Runs `command` and takes its lines into `report`. Returns what it printed if it failed.
-fn follow(
-    mut command: Command,
-    env: &[(String, String)],
-    report: &mut Report,
-) -> Result<Option<String>> {
-    command
-        .current_dir(root())
-        .envs(env.iter().map(|(k, v)| (k, v)));
+fn follow(mut command: Command, report: &mut Report) -> Result<Option<String>> {
+    command.current_dir(root());
     println!("  {}", exec::line(&command));
     let mut log = String::new();
     let ended = exec::watch(&mut command, STEP_LIMIT, |stream, text| {

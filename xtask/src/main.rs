@@ -25,9 +25,9 @@ cargo xtask VERB
   bench [TRANSPORT..] [--quick] [--json FILE]
                                      our paths beside the raw clients
   tidy                               size, arrows, dependencies, documents, forbidden words
-  services up [kafka] [--install]    start real servers and leave them running
-  services status | env | down       look at them, print their environment, stop them
-  services kill|start|restart kafka  break one on purpose (SIGKILL) and bring it back
+  services up [NAME..] [--install]   start real servers and leave them running: kafka, redis, nats, postgres
+  services status|env|down [NAME..]  look at them, print their environment, stop them
+  services kill|start|restart NAME   break one on purpose (SIGKILL) and bring it back
 ";
 
 pub(crate) type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;

@@ -11,13 +11,24 @@ pub(crate) struct Tool {
     name: &'static str,
     present: fn() -> bool,
     package: &'static str,
+    /// What the package starts by itself when it is installed.
+    service: Option<&'static str>,
 }
 
-const fn tool(name: &'static str, present: fn() -> bool, package: &'static str) -> Tool {
+impl Tool {
+    /// We start servers of our own: that one is stopped when we have installed it.
+    pub(crate) const fn with_service(mut self, service: &'static str) -> Self {
+        self.service = Some(service);
+        self
+    }
+}
+
+pub(crate) const fn tool(name: &'static str, present: fn() -> bool, package: &'static str) -> Tool {
     Tool {
         name,
         present,
         package,
+        service: None,
     }
 }
 
@@ -43,22 +54,12 @@ pub(crate) const BUILD: &[Tool] = &[
     tool("OpenSSL's headers", openssl_headers, "libssl-dev"),
 ];
 
-/// Prepares a broker's certificates, whoever runs it.
+/// Prepares a server's certificates, whoever runs it.
 pub(crate) const PREPARE: &[Tool] = &[tool(
     "openssl",
     || exec::succeeds("openssl", &["version"]),
     "openssl",
 )];
-
-/// Runs an Apache Kafka broker without containers.
-pub(crate) const NATIVE_KAFKA: &[Tool] = &[
-    tool(
-        "java",
-        || exec::succeeds("java", &["-version"]),
-        "default-jre-headless",
-    ),
-    tool("maven", || exec::succeeds("mvn", &["--version"]), "maven"),
-];
 
 fn openssl_headers() -> bool {
     exec::succeeds("pkg-config", &["--exists", "openssl"])
@@ -103,6 +104,10 @@ pub(crate) fn require(tools: &[Tool], purpose: &str, install: bool) -> Result<()
         ]
         .concat(),
     )?;
+    for service in absent.iter().filter_map(|t| t.service) {
+        let stop = format!("systemctl disable --now {service} || service {service} stop || true");
+        exec::output(&mut as_root(&["/bin/sh", "-c", &stop]))?;
+    }
     match missing(tools) {
         still if still.is_empty() => Ok(()),
         still => Err(format!("{} still missing after the installation", still.join(", ")).into()),
@@ -110,16 +115,21 @@ pub(crate) fn require(tools: &[Tool], purpose: &str, install: bool) -> Result<()
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {
-    let mut command = if exec::succeeds("/bin/sh", &["-c", "test \"$(id -u)\" = 0"]) {
-        Command::new("apt-get")
-    } else {
-        let mut sudo = Command::new("sudo");
-        sudo.args([
-            "--non-interactive",
-            "--preserve-env=DEBIAN_FRONTEND",
-            "apt-get",
-        ]);
-        sudo
-    };
+    let mut command = as_root(&["apt-get"]);
     exec::output(command.args(args).env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
+}
+
+fn as_root(words: &[&str]) -> Command {
+    let sudo = [
+        "sudo",
+        "--non-interactive",
+        "--preserve-env=DEBIAN_FRONTEND",
+    ];
+    let is_root = exec::succeeds("/bin/sh", &["-c", "test \"$(id -u)\" = 0"]);
+    let mut words = if is_root { &[][..] } else { &sudo[..] }
+        .iter()
+        .chain(words);
+    let mut command = Command::new(words.next().unwrap_or(&"true"));
+    command.args(words);
+    command
 }

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::services::Servers;
 use crate::{Result, exec, root};
 
 /// The command that runs examples/`name` on `transport`, with `INTERLINE_URL` naming the broker.
-pub(super) fn command(name: &str, transport: &str, env: &[(String, String)]) -> Result<Command> {
+pub(super) fn command(name: &str, transport: &str, servers: &Servers) -> Result<Command> {
     // As deep as examples/NAME, so that the paths to the crates hold.
     let copy = root().join(".cache").join(format!("{name}-{transport}"));
     let source = root().join("examples").join(name);
@@ -26,16 +27,17 @@ pub(super) fn command(name: &str, transport: &str, env: &[(String, String)]) -> 
         .arg(manifest);
     command
         .env("CARGO_TARGET_DIR", target())
-        .env("INTERLINE_URL", url(transport, env)?);
+        .env("INTERLINE_URL", url(transport, servers)?);
     Ok(command)
 }
 
-fn url(transport: &str, env: &[(String, String)]) -> Result<String> {
+fn url(transport: &str, servers: &Servers) -> Result<String> {
     if transport == "memory" {
         return Ok("memory://example".to_owned());
     }
     let name = format!("INTERLINE_{}_URL", transport.to_uppercase());
-    let started = env.iter().find(|(k, _)| *k == name).map(|(_, v)| v.clone());
+    let started = servers.env(transport).find(|(known, _)| *known == name);
+    let started = started.map(|(_, url)| url.to_owned());
     started
         .or_else(|| std::env::var(&name).ok())
         .ok_or_else(|| format!("{name} is not set").into())

@@ -46,13 +46,12 @@ pub(super) fn run(wanted: &[&str], install: bool) -> Result<()> {
         return Err("the testkit lists no planted bug".into());
     }
     let servers = servers_for(&used, install)?;
-    let env = servers.as_ref().map_or(&[][..], Servers::env);
     for transport in &used {
-        without_bug(transport, env)?;
+        without_bug(transport, &servers)?;
     }
     let caught = bugs
         .iter()
-        .map(|bug| caught_by(bug, env))
+        .map(|bug| caught_by(bug, &servers))
         .collect::<Result<Vec<_>>>()?;
     show(&bugs, &caught)
 }
@@ -88,10 +87,10 @@ fn listed() -> Result<Vec<Bug>> {
 }
 
 /// The same build with no bug switched on must pass: else a failure would prove nothing.
-fn without_bug(transport: &str, env: &[(String, String)]) -> Result<()> {
+fn without_bug(transport: &str, servers: &Servers) -> Result<()> {
     println!("\nno bug on {transport}");
     let mut report = Report::default();
-    if let Some(log) = follow(suite(transport)?, env, &mut report)? {
+    if let Some(log) = follow(suite(transport, servers)?, &mut report)? {
         println!("{}", exec::tail(&log, 100));
         report.fail(format!("the suite on {transport} with no bug switched on"));
     }
@@ -100,27 +99,29 @@ fn without_bug(transport: &str, env: &[(String, String)]) -> Result<()> {
 }
 
 /// The scenarios that failed because of `bug`; only the one that must, if one is named.
-fn caught_by(bug: &Bug, env: &[(String, String)]) -> Result<Vec<String>> {
+fn caught_by(bug: &Bug, servers: &Servers) -> Result<Vec<String>> {
     println!("\n{} on {}", bug.name, bug.transport);
-    let mut command = suite(&bug.transport)?;
+    let mut command = suite(&bug.transport, servers)?;
     command
         .args(&bug.scenario)
         .env("INTERLINE_PLANTED", &bug.name);
     let mut report = Report::default();
-    follow(command, env, &mut report)?;
+    follow(command, &mut report)?;
     let mut caught = report.with(Outcome::Failed);
     caught.retain(|name| bug.scenario.as_ref().is_none_or(|s| s == name));
     Ok(caught)
 }
 
 /// The suite of `transport` in the build with planted bugs.
-fn suite(transport: &str) -> Result<Command> {
+fn suite(transport: &str, servers: &Servers) -> Result<Command> {
     let args = STEPS.iter().find_map(|s| match s.what {
         What::Suite(args) if s.transport == transport => Some(args),
         _ => None,
     });
     let args = args.ok_or_else(|| format!("{transport} has no suite"))?;
-    Ok(test(args, &["--features", "planted"]))
+    let mut command = test(args, &["--features", "planted"]);
+    servers.show(&[transport], &mut command);
+    Ok(command)
 }
 
 #[cfg(test)]

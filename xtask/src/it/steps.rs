@@ -7,9 +7,18 @@ pub(crate) const TRANSPORTS: &[&str] = &["memory", "kafka"];
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) name: &'static str,
-    /// The transport under test: it decides which server is up and which transport must have run a scenario.
+    /// The transport under test, which must have run a scenario. Its server is up.
     pub(super) transport: &'static str,
+    /// Other servers that are up, for what connects several.
+    pub(super) beside: &'static [&'static str],
     pub(super) what: What,
+}
+
+impl Step {
+    /// The servers that it sees.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.transport).chain(self.beside.iter().copied())
+    }
 }
 
 /// How it is run.
@@ -48,6 +57,7 @@ const fn suite(transport: &'static str, args: &'static str) -> Step {
     Step {
         name: "conformance",
         transport,
+        beside: &[],
         what: What::Suite(args),
     }
 }
@@ -56,6 +66,7 @@ const fn tests(name: &'static str, transport: &'static str, args: &'static str) 
     Step {
         name,
         transport,
+        beside: &[],
         what: What::Tests(args),
     }
 }
@@ -64,6 +75,7 @@ const fn example(name: &'static str, transport: &'static str) -> Step {
     Step {
         name,
         transport,
+        beside: &[],
         what: What::Example,
     }
 }

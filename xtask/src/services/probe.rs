@@ -1,4 +1,4 @@
-//! Is a Kafka broker ready? Asked in its own protocol.
+//! Is a server ready? Asked in its own protocol.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -31,6 +31,15 @@ pub(super) fn brokers(address: &str) -> Result<usize> {
     Ok(word(12) as usize)
 }
 
+/// Whether what comes back after `request` begins with `expected`.
+pub(super) fn answers(address: &str, request: &[u8], expected: &[u8]) -> Result<bool> {
+    let mut stream = connect(address)?;
+    stream.write_all(request)?;
+    let mut head = vec![0; expected.len()];
+    stream.read_exact(&mut head)?;
+    Ok(head == expected)
+}
+
 /// Connects within two seconds to the first address that answers.
 pub(super) fn connect(address: &str) -> Result<TcpStream> {
     let mut last = Error::new(ErrorKind::NotFound, "the name has no address");
@@ -51,12 +60,13 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    fn answer(bytes: &'static [u8]) -> String {
+    /// The address of a server that reads `request` bytes and answers once.
+    fn server(request: usize, bytes: &'static [u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
             let mut stream = listener.accept().unwrap().0;
-            stream.read_exact(&mut [0; super::METADATA.len()]).unwrap();
+            stream.read_exact(&mut vec![0; request]).unwrap();
             stream.write_all(bytes).unwrap();
         });
         address
@@ -64,14 +74,24 @@ mod tests {
 
     #[test]
     fn counts_the_brokers_of_an_answer() {
-        let address = answer(&[0, 0, 0, 99, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3]);
+        let address = server(
+            super::METADATA.len(),
+            &[0, 0, 0, 99, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3],
+        );
         assert_eq!(super::brokers(&address).unwrap(), 3);
     }
 
     #[test]
     fn another_server_is_refused() {
-        let address = answer(b"HTTP/1.1 400 Bad Request\r\n");
+        let address = server(super::METADATA.len(), b"HTTP/1.1 400 Bad Request\r\n");
         assert!(super::brokers(&address).is_err());
+    }
+
+    #[test]
+    fn only_the_expected_answer_counts() {
+        let ask = |address: String| super::answers(&address, b"PING\r\n", b"+PONG").unwrap();
+        assert!(ask(server(6, b"+PONG\r\n")));
+        assert!(!ask(server(6, b"-LOADING\r\n")));
     }
 
     #[test]

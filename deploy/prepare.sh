@@ -1,22 +1,15 @@
 #!/bin/sh
-# Prepares DIR for one broker: certificates in DIR/tls and DIR/server.properties from the template.
-# Ports and paths come from the environment; the defaults suit compose.yaml.
+# Prepares DIR for one server: certificates in DIR/tls, and the files of deploy/NAME/config with their @WORDS@
+# replaced. The words stand in deploy/NAME/defaults, which suits compose.yaml; INTERLINE_NAME_WORD in the
+# environment wins.
 set -eu
 umask 077
 
-dir=${1:?usage: prepare.sh DIR}
-here=$(cd "$(dirname "$0")" && pwd)
+name=${1:?usage: prepare.sh NAME DIR}
+dir=${2:?usage: prepare.sh NAME DIR}
+here=$(cd "$(dirname "$0")" && pwd)/$name
 mkdir -p "$dir/tls"
 dir=$(cd "$dir" && pwd)
-
-port=${INTERLINE_KAFKA_PORT:-9092}
-tls_port=${INTERLINE_KAFKA_TLS_PORT:-9093}
-mtls_port=${INTERLINE_KAFKA_MTLS_PORT:-9094}
-controller_port=${INTERLINE_KAFKA_CONTROLLER_PORT:-9095}
-bind=${INTERLINE_KAFKA_BIND:-0.0.0.0}          # inside the container; compose.yaml publishes to loopback only
-tls=${INTERLINE_KAFKA_TLS_PATH:-/interline/tls} # where the broker will find DIR/tls
-password=${INTERLINE_KAFKA_PASSWORD:-interline}
-data=${INTERLINE_KAFKA_DATA_PATH:-/tmp/kafka-data}
 
 # authority NAME: a self-signed certificate authority NAME.pem with its key NAME.key
 authority() {
@@ -33,16 +26,25 @@ leaf() {
   rm "$1.csr" "$1.ext"
 }
 
-cd "$dir/tls"
-if [ ! -f server.pem ]; then
+(
+  cd "$dir/tls"
+  [ ! -f server.pem ] || exit 0
   authority ca
   authority other-ca # signs nothing: for trying a client that trusts the wrong authority
   # The certificate names localhost and not 127.0.0.1, so that a client can try a host name that does not match.
   leaf server /CN=localhost 'subjectAltName=DNS:localhost'
   leaf client /CN=interline 'extendedKeyUsage=clientAuth'
   cat server.key server.crt ca.pem >server.pem
-fi
+)
 
-sed -e "s|@PORT@|$port|g" -e "s|@TLS_PORT@|$tls_port|g" -e "s|@MTLS_PORT@|$mtls_port|g" \
-  -e "s|@CONTROLLER_PORT@|$controller_port|g" -e "s|@BIND@|$bind|g" \
-  -e "s|@PASSWORD@|$password|" -e "s|@TLS@|$tls|g" -e "s|@DATA@|$data|g" "$here/server.properties" >"$dir/server.properties"
+prefix=INTERLINE_$(printf %s "$name" | tr '[:lower:]' '[:upper:]')
+replace=
+while IFS='=' read -r word value; do
+  case $word in '' | \#*) continue ;; esac
+  eval "value=\${${prefix}_$word:-\$value}"
+  replace="$replace
+s|@$word@|$value|g"
+done <"$here/defaults"
+for file in "$here"/config/*; do
+  sed "$replace" "$file" >"$dir/${file##*/}"
+done
