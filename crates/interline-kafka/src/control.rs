@@ -50,6 +50,7 @@ impl interline_core::Control for Control {
     }
 
     fn flow(&self, partition: &Partition, fence: Fence, flow: Flow) {
+        self.0.outbox.flow(partition, fence, flow);
         self.0.send(Command::Flow {
             partition: partition.clone(),
             fence,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use interline_core::{Batch, Budget, Error, ErrorKind, Partition, Signal};
+use interline_core::{Batch, Budget, Error, ErrorKind, Fence, Flow, Partition, Signal};
 
 use crate::SCHEME;
 use crate::wake::Wake;
@@ -13,6 +13,9 @@ use crate::wake::Wake;
 const BATCHES: usize = 8;
 
 /// Signals in order, from one thread to one task.
+///
+/// A stop counts here and not only for the thread: what the thread has read ahead would otherwise
+/// follow a stop, eight batches in the worst case, and the owner has no room for them.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
@@ -22,10 +25,22 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     signals: VecDeque<Signal>,
+    /// How many of them are batches.
     batches: usize,
+    stopped: Vec<Stopped>,
     budget: Budget,
     waker: Option<Waker>,
     end: Option<End>,
+}
+
+/// A partition whose flow is stopped.
+#[derive(Debug)]
+struct Stopped {
+    partition: Partition,
+    fence: Fence,
+    /// What had been read ahead. It takes no room from other partitions: the thread reads no
+    /// more of this one once it has heard of the stop.
+    kept: VecDeque<Signal>,
 }
 
 /// Why no further signal comes.
@@ -82,20 +97,41 @@ impl Outbox {
 
     pub(crate) fn push(&self, signal: Signal) {
         let mut state = self.lock();
-        state.batches += usize::from(matches!(signal, Signal::Batch(_)));
+        if let Signal::Batch(batch) = &signal {
+            let mut stopped = state.stopped.iter_mut();
+            if let Some(stopped) = stopped.find(|stopped| stopped.is_of(batch)) {
+                stopped.kept.push_back(signal);
+                return;
+            }
+            state.batches += 1;
+        }
         state.signals.push_back(signal);
         wake(state);
+    }
+
+    /// Stops or opens the flow of a partition: no batch of a stopped one is handed over.
+    pub(crate) fn flow(&self, partition: &Partition, fence: Fence, flow: Flow) {
+        let mut state = self.lock();
+        match flow {
+            Flow::Stopped => state.stop(partition, fence),
+            Flow::Open => {
+                state.open(partition, fence);
+                wake(state);
+            }
+        }
     }
 
     /// Takes back batches of partitions whose ownership ends: nobody may settle them any more.
     pub(crate) fn retract(&self, partitions: &[Partition]) {
         let mut state = self.lock();
+        state
+            .stopped
+            .retain(|stopped| !partitions.contains(&stopped.partition));
         state.signals.retain(|signal| match signal {
             Signal::Batch(batch) => !partitions.contains(&batch.partition),
             _ => true,
         });
-        let batches = |signal: &&Signal| matches!(signal, Signal::Batch(_));
-        state.batches = state.signals.iter().filter(batches).count();
+        state.count();
     }
 
     /// Ends the reading; what waits is still delivered if the reading is complete.
@@ -106,6 +142,7 @@ impl Outbox {
         }
         if !matches!(end, End::Complete) {
             state.signals.clear();
+            state.stopped.clear();
             state.batches = 0;
         }
         state.end = Some(end);
@@ -146,6 +183,57 @@ impl Outbox {
     }
 }
 
+impl State {
+    fn stop(&mut self, partition: &Partition, fence: Fence) {
+        let known = self.stopped.iter().position(|s| s.partition == *partition);
+        match known.map(|at| self.stopped[at].fence) {
+            // Told by a former owner, or told twice.
+            Some(known) if known >= fence => return,
+            _ => {}
+        }
+        if let Some(at) = known {
+            self.stopped.swap_remove(at);
+        }
+        let mut stopped = Stopped {
+            partition: partition.clone(),
+            fence,
+            kept: VecDeque::new(),
+        };
+        let signals = std::mem::take(&mut self.signals);
+        for signal in signals {
+            match &signal {
+                Signal::Batch(batch) if stopped.is_of(batch) => stopped.kept.push_back(signal),
+                _ => self.signals.push_back(signal),
+            }
+        }
+        self.stopped.push(stopped);
+        self.count();
+    }
+
+    fn open(&mut self, partition: &Partition, fence: Fence) {
+        let mut stopped = self.stopped.iter();
+        let at = stopped.position(|s| s.partition == *partition && s.fence == fence);
+        if let Some(at) = at {
+            // Nothing of the partition can have passed it: newer batches were kept behind it,
+            // and an end of the ownership would have taken it back.
+            let stopped = self.stopped.swap_remove(at);
+            self.signals.extend(stopped.kept);
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        let batches = |signal: &&Signal| matches!(signal, Signal::Batch(_));
+        self.batches = self.signals.iter().filter(batches).count();
+    }
+}
+
+impl Stopped {
+    fn is_of(&self, batch: &Batch) -> bool {
+        self.partition == batch.partition && self.fence == batch.fence
+    }
+}
+
 fn wake(mut state: MutexGuard<'_, State>) {
     let waker = state.waker.take();
     drop(state);
@@ -177,3 +265,6 @@ fn split(mut batch: Batch, budget: Budget) -> (Batch, Option<Batch>) {
     };
     (batch, Some(rest))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use interline_core::{
-    AnyPublisher, Budget, Checkpoint, Control, Feed, Outgoing, Pattern, Publisher,
-    PublisherOptions, ReadSpec, Reader, Signal, Start, SubscribeSpec, Transport, Until,
+    AnyFeed, AnyPublisher, Batch, Budget, Checkpoint, Control, Feed, Flow, Outgoing, Pattern,
+    Publisher, PublisherOptions, ReadSpec, Reader, Signal, Start, SubscribeSpec, Transport, Until,
 };
 
 use super::scenario;
@@ -18,6 +18,7 @@ use crate::{Breach, Gate, Harness, Scenario, Verdict, check, check_eq};
 
 pub(crate) const ALL: &[Scenario] = &[
     scenario!(a_slow_consumer_bounds_what_is_read),
+    scenario!(a_stop_holds_what_was_read_ahead),
     scenario!(a_large_backlog_is_handled),
     scenario!(a_dropped_next_loses_no_signal),
     scenario!(a_dropped_read_loses_no_record),
@@ -54,28 +55,99 @@ async fn a_slow_consumer_bounds_what_is_read(harness: &Harness) -> Verdict {
     };
     let group = scene.builder().window(WINDOW, 1 << 20).lanes(4);
     let workers = group.on_raw("*", noting(&runs, 0, act)).start().await?;
-    let events = interleaved(50, 200);
-    for events in events.chunks(500) {
-        scene.publish(events).await?;
+    let bounded = || {
         let stats = workers.stats();
         check!(
             stats.live <= WINDOW,
             "{} deliveries beyond a window of {WINDOW}",
             stats.live
         );
-        // What was on its way when the flow stopped: a signal handed over and one being made.
+        // What was on its way when the flow stopped: a signal handed over and one being made. A
+        // transport that reads ahead keeps to itself what it has read beyond that.
         let most = WINDOW + 2 * Budget::default().events;
         let read = usize::try_from(stats.delivered).unwrap_or(usize::MAX);
         check!(
             read <= most,
             "{read} records were read, and none is handled"
         );
+        Ok(())
+    };
+    let events = interleaved(50, 200);
+    for events in events.chunks(500) {
+        scene.publish(events).await?;
+        bounded()?;
     }
+    // A group that had not begun before all was published has proven nothing so far.
+    let is_full = || std::future::ready(Ok(workers.stats().live == WINDOW));
+    harness.eventually("the window to fill", is_full).await?;
+    bounded()?;
     gate.open();
     scene.succeeded(&runs, events.len()).await?;
     scene.drain(workers).await?;
     in_key_order(&runs.all())?;
     each_once(&runs.all(), &events)
+}
+
+/// A transport may read ahead of its owner, but what it has read of a stopped partition it keeps
+/// to itself: the owner stopped because it has no room.
+async fn a_stop_holds_what_was_read_ahead(harness: &Harness) -> Verdict {
+    let scene = Scene::new(harness, 2).await?;
+    let events = interleaved(12, 50);
+    scene.publish(&events).await?;
+    let (mut feed, control) = scene.transport.subscribe(spec(&scene)).await?;
+    let assigned = harness.within("an assignment", feed.next(Budget::default()));
+    check!(
+        matches!(assigned.await??, Signal::Assigned(_)),
+        "no assignment"
+    );
+    // While this goes to the server and back, there is time to read ahead.
+    scene.publish(&interleaved(12, 1)).await?;
+    let stored = scene.records().await?;
+    let few = Budget {
+        events: 10,
+        ..Budget::default()
+    };
+    let first = next_batch(harness, &mut feed, few).await?;
+    let (stopped, fence) = (first.partition, first.fence);
+    control.flow(&stopped, fence, Flow::Stopped);
+    let of_stopped = stored.iter().filter(|(at, _)| *at == stopped.index).count();
+    let of_other = stored.len() - of_stopped;
+    check!(
+        of_stopped > 3 * few.events,
+        "twelve keys share two partitions"
+    );
+    let (mut read, mut other) = (first.records.len(), 0);
+    while other < of_other {
+        let batch = next_batch(harness, &mut feed, few).await?;
+        let count = if batch.partition == stopped {
+            &mut read
+        } else {
+            &mut other
+        };
+        *count += batch.records.len();
+        check!(
+            read <= 2 * few.events,
+            "{read} records came of a partition that was stopped after {}",
+            first.records.len()
+        );
+    }
+    control.flow(&stopped, fence, Flow::Open);
+    while read < of_stopped {
+        let batch = next_batch(harness, &mut feed, few).await?;
+        read += batch.records.len();
+    }
+    check_eq!((read, other), (of_stopped, of_other), "records");
+    Ok(())
+}
+
+/// The next records of a feed.
+async fn next_batch(harness: &Harness, feed: &mut AnyFeed, budget: Budget) -> Verdict<Batch> {
+    loop {
+        let next = harness.within("records", feed.next(budget)).await??;
+        if let Signal::Batch(batch) = next {
+            return Ok(batch);
+        }
+    }
 }
 
 /// A group that starts behind 20,000 events handles each once.
