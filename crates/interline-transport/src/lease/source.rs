@@ -31,7 +31,9 @@ pub trait Source: Debug + Send + 'static {
     ///
     /// # Errors
     /// Terminal for the whole feed: [`PositionLost`](interline_core::ErrorKind::PositionLost), a
-    /// deleted topic ([`NotFound`](interline_core::ErrorKind::NotFound)), a permission taken away.
+    /// permission taken away. Only [`NotFound`](interline_core::ErrorKind::NotFound), which a
+    /// reading that finds no topic says rather than a lost position, is held against the list of
+    /// topics first: if one is missing there, its partitions are closed and `next` is asked again.
     ///
     /// # Cancellation
     /// A dropped `next` loses no record: the next call returns it.

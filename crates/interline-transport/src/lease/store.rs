@@ -11,7 +11,7 @@ use super::Source;
 
 /// A transport whose groups are shared by lease: where the leases are, and how to read.
 ///
-/// The module makes the feed and the control of a member from it.
+/// [`subscribe`](super::subscribe) makes the feed and the control of a member from it.
 pub trait Leased: Debug + Send + Sync + 'static {
     /// Where a group keeps its leases of one topic.
     type Store: LeaseStore;

@@ -1,0 +1,234 @@
+//! The control of a member.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use interline_core::{
+    Checkpoint, Committed, Error, ErrorKind, Fence, Flow, Partition, Result, Topic,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::shared::{Phase, Shared};
+use super::{Inner, Membership};
+use crate::lease::{End, Entry, LeaseStore, Leased};
+
+/// What a member tells its stores. Cheap to clone.
+#[derive(Debug)]
+pub struct Control<L: Leased> {
+    inner: Arc<Inner<L>>,
+    membership: Arc<Membership>,
+}
+
+impl<L: Leased> Clone for Control<L> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            membership: Arc::clone(&self.membership),
+        }
+    }
+}
+
+/// A control that does not keep its membership alive: for a transport that closes all of them.
+#[derive(Debug)]
+pub struct WeakControl<L: Leased> {
+    inner: Arc<Inner<L>>,
+    membership: Weak<Membership>,
+}
+
+impl<L: Leased> WeakControl<L> {
+    /// The control, if any handle of the membership is left.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Control<L>> {
+        Some(Control {
+            inner: Arc::clone(&self.inner),
+            membership: self.membership.upgrade()?,
+        })
+    }
+}
+
+impl<L: Leased> Control<L> {
+    pub(super) fn new(inner: Arc<Inner<L>>, membership: Arc<Membership>) -> Self {
+        Self { inner, membership }
+    }
+
+    /// A control that does not keep the membership alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakControl<L> {
+        WeakControl {
+            inner: Arc::clone(&self.inner),
+            membership: Arc::downgrade(&self.membership),
+        }
+    }
+
+    /// Stores checkpoints, those of one topic in one step; of what is not owned it is known
+    /// without asking.
+    async fn store(&self, checkpoints: Vec<Checkpoint>, release: bool) -> Result<Vec<Committed>> {
+        let shared = &*self.inner.shared;
+        let partitions = checkpoints.iter().map(|c| (c.partition.clone(), c.fence));
+        let mut pending = Pending {
+            shared,
+            release,
+            partitions: partitions.collect(),
+            answers: Vec::new(),
+        };
+        let operation = if release { "release" } else { "commit" };
+        let sent = pending.begin(operation, checkpoints)?;
+        let patience = if release {
+            shared.timing.answer
+        } else {
+            // Were it dropped sooner, a later one could overtake it: by then all is lost anyway.
+            shared.timing.give_up
+        };
+        let me = shared.me();
+        let calls = sent.into_iter().map(|(topic, (places, entries))| {
+            let (me, place) = (&me, self.inner.place(&topic));
+            async move {
+                let Some(place) = place else {
+                    return (places, Err(gone(operation, &topic)));
+                };
+                let answer = timeout(patience, place.store.commit(me, entries, release)).await;
+                let late = |_| {
+                    Err(Error::new(
+                        ErrorKind::Timeout,
+                        operation,
+                        "no answer in time",
+                    ))
+                };
+                (places, answer.unwrap_or_else(late))
+            }
+        });
+        let mut failed = None;
+        for (places, answers) in join_all(calls).await {
+            failed = pending.take(&places, answers).or(failed);
+        }
+        failed.map_or_else(|| Ok(std::mem::take(&mut pending.answers)), Err)
+    }
+}
+
+fn gone(operation: &'static str, topic: &Topic) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        operation,
+        format!("topic `{topic}` was deleted"),
+    )
+}
+
+/// Checkpoints on their way. Dropped, those of a release that have no answer are sent again.
+struct Pending<'a> {
+    shared: &'a Shared,
+    release: bool,
+    partitions: Vec<(Partition, Fence)>,
+    answers: Vec<Committed>,
+}
+
+/// Per topic, the places of the answers and what to store.
+type Sent = BTreeMap<Topic, (Vec<usize>, Vec<Entry>)>;
+
+impl Pending<'_> {
+    fn begin(&mut self, operation: &'static str, checkpoints: Vec<Checkpoint>) -> Result<Sent> {
+        let now = Instant::now();
+        self.shared.change(|state| {
+            if let Some(end @ (End::Closed | End::Deleted(_) | End::Forgotten)) = &state.end {
+                return Err(end.error(operation, self.shared.scheme));
+            }
+            self.shared.ask(state, now);
+            state.leases.expire(now);
+            let mut sent = Sent::new();
+            for (place, checkpoint) in checkpoints.into_iter().enumerate() {
+                self.answers.push(Committed::Stale);
+                let topic = checkpoint.partition.topic.clone();
+                let entry = if self.release {
+                    state.leases.release(checkpoint)
+                } else {
+                    state.leases.commit(checkpoint)
+                };
+                if let Some(entry) = entry {
+                    // Until there is an answer nothing is known.
+                    self.answers[place] = Committed::NotNow;
+                    let (places, entries) = sent.entry(topic).or_default();
+                    places.push(place);
+                    entries.push(entry);
+                }
+            }
+            Ok(sent)
+        })
+    }
+
+    /// Takes the answers of one topic; an error that does not pass is given back.
+    fn take(&mut self, places: &[usize], answers: Result<Vec<Committed>>) -> Option<Error> {
+        let (answers, failed) = match answers {
+            Ok(answers) => (answers, None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.shared.hurry();
+                (vec![Committed::Stale; places.len()], None)
+            }
+            Err(error) if error.is_transient() => return None,
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        self.shared.change(|state| {
+            for (place, answer) in places.iter().zip(answers) {
+                let (partition, fence) = &self.partitions[*place];
+                self.answers[*place] = answer;
+                if self.release {
+                    state.leases.released(partition, *fence, Some(answer));
+                } else if answer == Committed::Stale {
+                    state.leases.stale(partition, *fence);
+                }
+            }
+        });
+        failed
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.release {
+            self.shared.change(|state| {
+                for (partition, fence) in &self.partitions {
+                    state.leases.released(partition, *fence, None);
+                }
+            });
+        }
+    }
+}
+
+impl<L: Leased> interline_core::Control for Control<L> {
+    async fn commit(&self, checkpoints: Vec<Checkpoint>) -> Result<Vec<Committed>> {
+        self.store(checkpoints, false).await
+    }
+
+    async fn release(&self, checkpoints: Vec<Checkpoint>) -> Result<Vec<Committed>> {
+        self.store(checkpoints, true).await
+    }
+
+    fn flow(&self, partition: &Partition, fence: Fence, flow: Flow) {
+        self.inner.shared.flow(partition, fence, flow);
+    }
+
+    fn leave(&self) {
+        let shared = &self.inner.shared;
+        shared.change(|state| state.leases.leave());
+        // Others should know before the first partition is released.
+        shared.hurry();
+    }
+
+    async fn close(&self, deadline: Duration) -> Result<()> {
+        let shared = &self.inner.shared;
+        let until = Instant::now() + deadline;
+        shared.close(until);
+        let mut phase = shared.phase.subscribe();
+        let closed = phase.wait_for(|phase| matches!(phase, Phase::Closed(_)));
+        match timeout_at(until, closed).await {
+            Ok(Ok(phase)) if *phase == Phase::Closed(true) => Ok(()),
+            _ => Err(Error::new(
+                ErrorKind::Timeout,
+                "close",
+                "the server did not hear of it in time",
+            )
+            .on(shared.scheme)
+            .remedy("nothing: it will notice when the lease is over")),
+        }
+    }
+}
