@@ -15,7 +15,14 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     let servers = servers_for(&wanted, install)?;
     let mut bench = exec::cargo();
     bench
-        .args(["run", "--release", "--package", "interline-bench", "--"])
+        .args([
+            "run",
+            "--profile",
+            "bench",
+            "--package",
+            "interline-bench",
+            "--",
+        ])
         .args(&args);
     if let Some(file) = json {
         // cargo runs in the root, the caller may not be there.

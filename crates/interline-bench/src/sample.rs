@@ -1,5 +1,6 @@
 //! What is sent: a Protobuf event of 128 bytes and prebuilt envelopes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -34,8 +35,8 @@ impl Event for Order {
     const TOPIC: &'static str = "bench";
     type Codec = Protobuf;
 
-    fn key(&self) -> Option<Bytes> {
-        Some(Bytes::copy_from_slice(self.customer.as_bytes()))
+    fn key(&self) -> Option<Cow<'_, [u8]>> {
+        Some(self.customer.as_bytes().into())
     }
 }
 
@@ -48,7 +49,7 @@ impl Event for Prepared {
     const TOPIC: &'static str = Order::TOPIC;
     type Codec = Protobuf;
 
-    fn key(&self) -> Option<Bytes> {
+    fn key(&self) -> Option<Cow<'_, [u8]>> {
         self.0.key()
     }
 }

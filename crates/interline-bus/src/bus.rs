@@ -4,11 +4,14 @@ use std::any::TypeId;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use foldhash::fast::FixedState;
 use interline_core::{
     AnyAdmin, AnyPublisher, AnyTransport, AttributeValue, BoxFuture, ByteString, Capabilities,
     Codec, Envelope, Error, ErrorKind, Event, EventId, HeaderName, Kind, Outcome, Outgoing,
@@ -43,18 +46,21 @@ use crate::replay::Replay;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct Bus {
-    inner: Arc<Inner>,
-    source: ByteString,
-    witness: Option<Arc<dyn Witness>>,
-}
+pub struct Bus(Arc<Inner>);
 
 struct Inner {
+    link: Arc<Link>,
+    source: ByteString,
+    witness: Option<Arc<dyn Witness>>,
+    /// What is the same for every event of a Rust type from this source.
+    declared: RwLock<HashMap<TypeId, Declared, FixedState>>,
+}
+
+/// What handles with other sources share.
+struct Link {
     transport: AnyTransport,
     options: PublisherOptions,
     publisher: OnceCell<AnyPublisher>,
-    /// What is the same for every event of a Rust type, by source.
-    declared: RwLock<HashMap<(TypeId, ByteString), Declared>>,
 }
 
 #[derive(Clone)]
@@ -71,59 +77,64 @@ impl Bus {
 
     /// A bus whose publisher works by `options`.
     pub fn with_options(transport: impl Transport, options: PublisherOptions) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                transport: AnyTransport::new(transport),
-                options,
-                publisher: OnceCell::new(),
-                declared: RwLock::default(),
-            }),
-            source: ByteString::from_static("/"),
-            witness: None,
-        }
+        let link = Link {
+            transport: AnyTransport::new(transport),
+            options,
+            publisher: OnceCell::new(),
+        };
+        Self::over(Arc::new(link), ByteString::from_static("/"), None)
     }
 
-    /// Sets the `source` of the events published by this handle and its clones: a URI reference
-    /// such as `/shop`.
+    fn over(link: Arc<Link>, source: ByteString, witness: Option<Arc<dyn Witness>>) -> Self {
+        Self(Arc::new(Inner {
+            link,
+            source,
+            witness,
+            declared: RwLock::default(),
+        }))
+    }
+
+    /// A handle over the same connection that sets the `source` of the events published by it and
+    /// its clones: a URI reference such as `/shop`.
     #[must_use]
-    pub fn source(mut self, source: impl Into<ByteString>) -> Self {
-        self.source = source.into();
-        self
+    pub fn source(self, source: impl Into<ByteString>) -> Self {
+        let Inner { link, witness, .. } = &*self.0;
+        Self::over(Arc::clone(link), source.into(), witness.clone())
     }
 
     /// Lets `witness` look on while handlers of groups made from this handle are called.
     #[must_use]
-    pub fn witness(mut self, witness: impl Witness) -> Self {
-        self.witness = Some(Arc::new(witness));
-        self
+    pub fn witness(self, witness: impl Witness) -> Self {
+        let Inner { link, source, .. } = &*self.0;
+        Self::over(Arc::clone(link), source.clone(), Some(Arc::new(witness)))
     }
 
     pub(crate) fn witnesses(&self) -> Option<&Arc<dyn Witness>> {
-        self.witness.as_ref()
+        self.0.witness.as_ref()
     }
 
     /// The transport.
     #[must_use]
     pub fn transport(&self) -> &AnyTransport {
-        &self.inner.transport
+        &self.0.link.transport
     }
 
     /// What the transport can do.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        self.inner.transport.capabilities()
+        self.transport().capabilities()
     }
 
     /// Whether the server answers.
     #[must_use]
     pub fn state(&self) -> State {
-        self.inner.transport.state()
+        self.transport().state()
     }
 
     /// The administration of topics and groups.
     #[must_use]
     pub fn admin(&self) -> AnyAdmin {
-        self.inner.transport.admin()
+        self.transport().admin()
     }
 
     /// Publishes `event` to the topic of its type when awaited.
@@ -141,7 +152,9 @@ impl Bus {
     pub fn publish<E: Event>(&self, event: E) -> Publish {
         Publish {
             bus: self.clone(),
-            outgoing: self.outgoing(&event, None),
+            outgoing: self
+                .declared::<E>()
+                .and_then(|declared| declared.outgoing(&event, Timestamp::now())),
         }
     }
 
@@ -165,11 +178,13 @@ impl Bus {
         &self,
         events: impl IntoIterator<Item = E, IntoIter: Send> + Send,
     ) -> Result<Receipt> {
-        let now = Some(Timestamp::now());
-        let batch = events
-            .into_iter()
-            .map(|event| self.outgoing(&event, now))
-            .collect::<Result<Vec<_>>>()?;
+        let (declared, now) = (self.declared::<E>()?, Timestamp::now());
+        let events = events.into_iter();
+        // Collecting results forgets how many there are, and a growing vector moves every event.
+        let mut batch = Vec::with_capacity(events.size_hint().0);
+        for event in events {
+            batch.push(declared.outgoing(&event, now)?);
+        }
         self.publisher().await?.enqueue(batch).await
     }
 
@@ -219,7 +234,7 @@ impl Bus {
     /// Counts of the publisher; zeros before the first publish.
     #[must_use]
     pub fn stats(&self) -> PublisherStats {
-        let publisher = self.inner.publisher.get();
+        let publisher = self.0.link.publisher.get();
         publisher.map(Publisher::stats).unwrap_or_default()
     }
 
@@ -228,7 +243,7 @@ impl Bus {
     /// # Errors
     /// When the transport has failed for good.
     pub async fn flush(&self, deadline: Duration) -> Result<Vec<EventId>> {
-        match self.inner.publisher.get() {
+        match self.0.link.publisher.get() {
             Some(publisher) => publisher.flush(deadline).await,
             None => Ok(Vec::new()),
         }
@@ -240,7 +255,7 @@ impl Bus {
     /// When something could not be sent before the deadline, or the transport could not close.
     pub async fn close(&self, deadline: Duration) -> Result<()> {
         let left = self.flush(deadline).await?;
-        self.inner.transport.close(deadline).await?;
+        self.transport().close(deadline).await?;
         if left.is_empty() {
             return Ok(());
         }
@@ -258,31 +273,21 @@ impl Bus {
     }
 
     pub(crate) async fn publisher(&self) -> Result<&AnyPublisher> {
-        let inner = &self.inner;
-        inner
-            .publisher
-            .get_or_try_init(|| inner.transport.publisher(inner.options.clone()))
+        let link = &self.0.link;
+        link.publisher
+            .get_or_try_init(|| link.transport.publisher(link.options.clone()))
             .await
     }
 
-    fn outgoing<E: Event>(&self, event: &E, now: Option<Timestamp>) -> Result<Outgoing> {
-        let Declared { kind, topic } = self.declared::<E>()?;
-        let payload = encoded(event)?;
-        let now = now.unwrap_or_else(Timestamp::now);
-        let (id, key) = (EventId::at(now), event.key());
-        let envelope = Envelope::from_parts(id, kind, Some(now), key, Some(payload));
-        Ok(Outgoing::new(topic, envelope))
-    }
-
     fn declared<E: Event>(&self) -> Result<Declared> {
-        let known = self.inner.declared.read();
+        let known = self.0.declared.read();
         let known = known.unwrap_or_else(PoisonError::into_inner);
-        let key = (TypeId::of::<E>(), self.source.clone());
-        if let Some(declared) = known.get(&key) {
+        if let Some(declared) = known.get(&TypeId::of::<E>()) {
             return Ok(declared.clone());
         }
         drop(known);
-        let mut kind = Kind::new(self.source.clone(), ByteString::from_static(E::TYPE))?
+        let source = self.0.source.clone();
+        let mut kind = Kind::new(source, ByteString::from_static(E::TYPE))?
             .content_type(ByteString::from_static(E::Codec::default().content_type()));
         if let Some(schema) = E::SCHEMA {
             kind = kind.schema(ByteString::from_static(schema));
@@ -291,37 +296,50 @@ impl Bus {
             kind: Arc::new(kind),
             topic: Topic::new(E::TOPIC)?,
         };
-        let known = self.inner.declared.write();
+        let known = self.0.declared.write();
         let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        Ok(known.entry(key).or_insert(declared).clone())
+        Ok(known.entry(TypeId::of::<E>()).or_insert(declared).clone())
     }
 }
 
-/// Encodes into a shared buffer, so that small events do not cost an allocation each.
-fn encoded<E: Event>(event: &E) -> Result<Bytes> {
+impl Declared {
+    fn outgoing<E: Event>(&self, event: &E, now: Timestamp) -> Result<Outgoing> {
+        let (key, payload) = encoded(event)?;
+        let kind = Arc::clone(&self.kind);
+        let envelope = Envelope::from_parts(EventId::at(now), kind, Some(now), key, Some(payload));
+        Ok(Outgoing::new(self.topic.clone(), envelope))
+    }
+}
+
+/// Key and payload in a shared buffer, so that small events do not cost an allocation each.
+fn encoded<E: Event>(event: &E) -> Result<(Option<Bytes>, Bytes)> {
     const ARENA: usize = 64 << 10;
     thread_local! {
         static BUFFER: RefCell<BytesMut> = RefCell::default();
     }
+    let key = event.key();
     BUFFER.with_borrow_mut(|buffer| {
         if buffer.capacity() < ARENA / 16 {
             buffer.reserve(ARENA);
         }
-        match E::Codec::default().encode(event, buffer) {
-            Ok(()) => Ok(buffer.split().freeze()),
-            Err(error) => {
-                buffer.clear();
-                Err(error)
-            }
+        if let Err(error) = E::Codec::default().encode(event, buffer) {
+            buffer.clear();
+            return Err(error);
         }
+        let payload = buffer.split().freeze();
+        let key = key.map(|key| {
+            buffer.extend_from_slice(&key);
+            buffer.split().freeze()
+        });
+        Ok((key, payload))
     })
 }
 
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus")
-            .field("transport", &self.inner.transport)
-            .field("source", &self.source)
+            .field("transport", self.transport())
+            .field("source", &self.0.source)
             .finish_non_exhaustive()
     }
 }
@@ -418,12 +436,67 @@ impl Publish {
 
 impl IntoFuture for Publish {
     type Output = Result<Outcome>;
-    type IntoFuture = BoxFuture<'static, Result<Outcome>>;
+    type IntoFuture = Publishing;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let outcome = self.enqueue().await?.await.pop();
-            outcome.map_or_else(|| Err(Error::closed("publish")), Outcome::into_result)
+    fn into_future(self) -> Publishing {
+        Publishing(match (self.outgoing, self.bus.0.link.publisher.get()) {
+            (Err(error), _) => Step::Refused(Some(error)),
+            (Ok(outgoing), Some(publisher)) => {
+                Step::Handing(publisher.clone().enqueue_owned(vec![outgoing]))
+            }
+            (Ok(outgoing), None) => {
+                let bus = self.bus;
+                Step::Handing(Box::pin(async move {
+                    bus.publisher().await?.enqueue(vec![outgoing]).await
+                }))
+            }
         })
+    }
+}
+
+/// The future of a [`Publish`]; see [`Bus::publish`].
+#[derive(Debug)]
+#[must_use = "nothing is published before it is awaited"]
+pub struct Publishing(Step);
+
+enum Step {
+    Refused(Option<Error>),
+    Handing(BoxFuture<'static, Result<Receipt>>),
+    Waiting(Receipt),
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused(_) => "refused",
+            Self::Handing(_) => "handing over",
+            Self::Waiting(_) => "waiting",
+        })
+    }
+}
+
+impl Future for Publishing {
+    type Output = Result<Outcome>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
+        loop {
+            match &mut self.0 {
+                Step::Refused(error) => {
+                    let error = error.take();
+                    return Poll::Ready(Err(error.unwrap_or_else(|| Error::closed("publish"))));
+                }
+                Step::Handing(handing) => {
+                    self.0 = match ready!(handing.as_mut().poll(cx)) {
+                        Ok(receipt) => Step::Waiting(receipt),
+                        Err(error) => Step::Refused(Some(error)),
+                    };
+                }
+                Step::Waiting(receipt) => {
+                    let outcome = ready!(Pin::new(receipt).poll(cx)).pop();
+                    let outcome = outcome.ok_or_else(|| Error::closed("publish"));
+                    return Poll::Ready(outcome.and_then(Outcome::into_result));
+                }
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ mod replay;
 mod router;
 mod workers;
 
-pub use crate::bus::{Bus, Publish};
+pub use crate::bus::{Bus, Publish, Publishing};
 pub use crate::delivery::Delivery;
 pub use crate::engine::{DrainReport, GroupStats, Unfinished};
 pub use crate::group::GroupBuilder;

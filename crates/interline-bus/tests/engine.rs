@@ -1,11 +1,11 @@
 //! The engine over the memory transport, under a paused clock.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use interline_bus::{BatchOptions, Bus, Context, Handled, Item, State, Workers};
 use interline_core::{Event, Result};
 use interline_reliability::{DeadLetters, Fail, Filter, MemoryInbox, Redrive, Retry};
@@ -24,8 +24,8 @@ impl Event for Placed {
     const TOPIC: &'static str = "orders";
     type Codec = interline_json::Json;
 
-    fn key(&self) -> Option<Bytes> {
-        Some(Bytes::from(self.key.clone()))
+    fn key(&self) -> Option<Cow<'_, [u8]>> {
+        Some(self.key.as_bytes().into())
     }
 }
 

@@ -62,7 +62,9 @@ pub trait Event: Sized + Send + 'static {
     type Codec: Codec<Self> + Default;
 
     /// The key: events of one key stay in order. `None` spreads events over the partitions.
-    fn key(&self) -> Option<Bytes> {
+    ///
+    /// It may borrow from the event: the publisher keeps key and payload in one buffer.
+    fn key(&self) -> Option<Cow<'_, [u8]>> {
         None
     }
 }
@@ -76,8 +78,8 @@ pub trait Event: Sized + Send + 'static {
 /// ```
 /// use interline_core::EventKey;
 ///
-/// assert_eq!("ada".to_key().unwrap(), "ada");
-/// assert_eq!(42_u64.to_key().unwrap(), "42");
+/// assert_eq!("ada".to_key().unwrap(), &b"ada"[..]);
+/// assert_eq!(42_u64.to_key().unwrap(), &b"42"[..]);
 /// assert_eq!(Some(vec![0_u8]).to_key().unwrap(), &b"\0"[..]);
 /// assert_eq!(None::<String>.to_key(), None);
 /// ```
@@ -88,15 +90,15 @@ pub trait Event: Sized + Send + 'static {
 )]
 pub trait EventKey {
     /// The bytes of the key; `None` spreads the event.
-    fn to_key(&self) -> Option<Bytes>;
+    fn to_key(&self) -> Option<Cow<'_, [u8]>>;
 }
 
 macro_rules! keys_of_bytes {
     ($($key:ty)*) => {$(
         impl EventKey for $key {
-            fn to_key(&self) -> Option<Bytes> {
+            fn to_key(&self) -> Option<Cow<'_, [u8]>> {
                 let bytes: &[u8] = self.as_ref();
-                Some(Bytes::copy_from_slice(bytes))
+                Some(bytes.into())
             }
         }
     )*};
@@ -106,8 +108,8 @@ keys_of_bytes!(str String [u8] Vec<u8>);
 macro_rules! keys_of_text {
     ($($key:ty)*) => {$(
         impl EventKey for $key {
-            fn to_key(&self) -> Option<Bytes> {
-                Some(self.to_string().into())
+            fn to_key(&self) -> Option<Cow<'_, [u8]>> {
+                Some(self.to_string().into_bytes().into())
             }
         }
     )*};
@@ -115,31 +117,31 @@ macro_rules! keys_of_text {
 keys_of_text!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize Uuid);
 
 impl EventKey for Bytes {
-    fn to_key(&self) -> Option<Bytes> {
-        Some(self.clone())
+    fn to_key(&self) -> Option<Cow<'_, [u8]>> {
+        Some((&**self).into())
     }
 }
 
 impl EventKey for ByteString {
-    fn to_key(&self) -> Option<Bytes> {
-        Some(self.as_bytes().clone())
+    fn to_key(&self) -> Option<Cow<'_, [u8]>> {
+        Some((&**self.as_bytes()).into())
     }
 }
 
 impl EventKey for EventId {
-    fn to_key(&self) -> Option<Bytes> {
-        Some(self.to_text().into_bytes())
+    fn to_key(&self) -> Option<Cow<'_, [u8]>> {
+        Some(self.to_text().as_bytes().to_vec().into())
     }
 }
 
 impl<const N: usize> EventKey for [u8; N] {
-    fn to_key(&self) -> Option<Bytes> {
+    fn to_key(&self) -> Option<Cow<'_, [u8]>> {
         self.as_slice().to_key()
     }
 }
 
 impl<K: EventKey> EventKey for Option<K> {
-    fn to_key(&self) -> Option<Bytes> {
+    fn to_key(&self) -> Option<Cow<'_, [u8]>> {
         self.as_ref()?.to_key()
     }
 }
@@ -147,7 +149,7 @@ impl<K: EventKey> EventKey for Option<K> {
 macro_rules! keys_behind_pointers {
     ($($pointer:ty)*) => {$(
         impl<K: EventKey + ?Sized> EventKey for $pointer {
-            fn to_key(&self) -> Option<Bytes> {
+            fn to_key(&self) -> Option<Cow<'_, [u8]>> {
                 (**self).to_key()
             }
         }
@@ -156,7 +158,7 @@ macro_rules! keys_behind_pointers {
 keys_behind_pointers!(&K Box<K> Arc<K>);
 
 impl<K: EventKey + ToOwned + ?Sized> EventKey for Cow<'_, K> {
-    fn to_key(&self) -> Option<Bytes> {
+    fn to_key(&self) -> Option<Cow<'_, [u8]>> {
         (**self).to_key()
     }
 }

@@ -50,12 +50,15 @@ fn key_of(key: &Key, data: &Data, krate: &Path) -> Result<TokenStream> {
     let body = match key {
         Key::Expression(tokens, span) => {
             let krate = at(krate, *span);
-            quote_spanned!(*span=> #krate::EventKey::to_key(&(#tokens)))
+            // What the expression makes may not outlive it.
+            quote_spanned! {*span=>
+                #krate::EventKey::to_key(&(#tokens)).map(|key| key.into_owned().into())
+            }
         }
         Key::Field(field) => key_of_field(field, data, krate)?,
     };
     Ok(quote! {
-        fn key(&self) -> ::core::option::Option<#krate::Bytes> {
+        fn key(&self) -> ::core::option::Option<::std::borrow::Cow<'_, [u8]>> {
             #body
         }
     })

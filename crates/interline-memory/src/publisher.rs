@@ -1,12 +1,14 @@
 //! Publishing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use interline_core::{
     EventId, Outcome, Outgoing, PublisherOptions, PublisherStats, Receipt, Result,
 };
 use interline_transport::tally::Tally;
+use smallvec::SmallVec;
 use tokio::task::coop;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,7 +17,7 @@ use crate::link::Link;
 use crate::store::TopicLog;
 
 /// A task may take 128 turns before others run.
-const EVENTS_PER_TURN: usize = 32;
+const EVENTS_PER_TURN: u64 = 32;
 
 /// Stores events at once: an accepted event is stored, nothing is ever in flight.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Publisher {
     link: Arc<Link>,
     options: PublisherOptions,
     tally: Tally,
+    /// Events offered so far, taken or not.
+    offered: AtomicU64,
 }
 
 /// Events of a batch that follow each other to one topic.
@@ -37,16 +41,28 @@ impl Publisher {
             link,
             options,
             tally: Tally::default(),
+            offered: AtomicU64::new(0),
         }
     }
 
-    fn runs(&self, batch: &[Outgoing]) -> Vec<Run> {
+    fn runs(&self, batch: &[Outgoing]) -> SmallVec<[Run; 1]> {
         let runs = batch.chunk_by(|a, b| a.topic == b.topic);
         runs.map(|run| Run {
             log: self.link.topic("publish", &run[0].topic),
             events: run.len(),
         })
         .collect()
+    }
+
+    /// Storing never waits by itself: without this a publishing loop would let no other task of
+    /// its thread run. What counts is events, so that readers follow while those are still in the
+    /// processor's cache.
+    async fn take_turns(&self, events: usize) {
+        let before = self.offered.fetch_add(events as u64, Ordering::Relaxed);
+        let after = before + events as u64;
+        for _ in before / EVENTS_PER_TURN..after / EVENTS_PER_TURN {
+            coop::consume_budget().await;
+        }
     }
 
     /// Waits until there is room; an error if none comes in time.
@@ -72,7 +88,7 @@ impl Publisher {
         }
     }
 
-    fn store(&self, mut batch: Vec<Outgoing>, runs: Vec<Run>) -> Vec<Outcome> {
+    fn store(&self, mut batch: Vec<Outgoing>, runs: SmallVec<[Run; 1]>) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let now = self.link.store.clock.millis(Instant::now());
         for Run { log, events } in runs {
@@ -93,12 +109,7 @@ impl Publisher {
 
 impl interline_core::Publisher for Publisher {
     async fn enqueue(&self, batch: Vec<Outgoing>) -> Result<Receipt> {
-        // Storing never waits by itself: without this a publishing loop would let no other task
-        // of its thread run. Large batches count more, so that readers follow while the events
-        // are still in the processor's cache.
-        for _ in 0..=batch.len() / EVENTS_PER_TURN {
-            coop::consume_budget().await;
-        }
+        self.take_turns(batch.len()).await;
         self.link.check_open("publish")?;
         let mut runs = self.runs(&batch);
         let mut until = None;

@@ -148,7 +148,10 @@ impl interline_core::Reader for Reader {
             let mut step = self.step(budget)?;
             if matches!(step, Step::Wait) {
                 self.bell.arm();
-                // Something may have come before the bell was armed.
+                // Something may have come, or gone, before the bell was armed.
+                for part in &self.parts {
+                    part.log.check_kept()?;
+                }
                 step = self.step(budget)?;
             }
             match step {

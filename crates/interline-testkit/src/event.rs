@@ -1,5 +1,7 @@
 //! A typed event for the scenarios that need one.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use interline_core::{Codec, Event, Result, undecodable};
 
@@ -16,8 +18,8 @@ impl Event for Noted {
     const TOPIC: &'static str = "interline-conformance";
     type Codec = NotedCodec;
 
-    fn key(&self) -> Option<Bytes> {
-        Some(self.key.clone().into())
+    fn key(&self) -> Option<Cow<'_, [u8]>> {
+        Some(self.key.as_bytes().into())
     }
 }
 

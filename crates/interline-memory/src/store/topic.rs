@@ -1,6 +1,6 @@
 //! One topic: its partitions, what is kept of them and for whom.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct TopicLog {
     /// The end of each partition, to be looked at without the lock.
     ends: Box<[AtomicU64]>,
     state: Mutex<State>,
+    /// Whether nothing may be appended now, to be looked at without the lock.
+    full: AtomicBool,
     room: Notify,
 }
 
@@ -92,6 +94,7 @@ impl TopicLog {
                 next_sweep: i64::MIN,
                 deleted: false,
             }),
+            full: AtomicBool::new(false),
             room: Notify::new(),
         }
     }
@@ -107,6 +110,15 @@ impl TopicLog {
     /// The index behind the last record.
     pub(crate) fn end(&self, partition: u32) -> u64 {
         self.ends[partition as usize].load(Ordering::SeqCst)
+    }
+
+    /// # Errors
+    /// When the topic was deleted.
+    pub(crate) fn check_kept(&self) -> Result<()> {
+        if self.state().deleted {
+            return Err(error::deleted_topic("read", &self.name));
+        }
+        Ok(())
     }
 
     pub(crate) fn base(&self, partition: u32) -> u64 {
@@ -177,6 +189,7 @@ impl TopicLog {
             waiting.extend(log.bells().filter(|bell| bell.is_armed()).cloned());
         }
         state.trim(&self.limits, now);
+        self.note_room(&state);
         let dead = std::mem::take(&mut state.dead);
         drop(state);
         drop(dead);
@@ -187,21 +200,15 @@ impl TopicLog {
 
     /// Whether an event may be appended now.
     pub(crate) fn has_room(&self) -> bool {
-        let state = self.state();
-        // Without a group nobody is waited for: the oldest events make room.
-        let Limits {
-            capacity,
-            capacity_bytes,
-            history_bytes,
-            ..
-        } = self.limits;
-        state.deleted
-            || state.groups.is_empty()
-            || state.unread.events == 0
-            || (state.unread.events < capacity
-                && state.unread.bytes < capacity_bytes
-                // Batches that one slow partition keeps whole.
-                && state.segments.bytes() < (capacity_bytes + history_bytes).saturating_mul(2))
+        !self.full.load(Ordering::SeqCst)
+    }
+
+    /// Called after whatever changes how much is kept or who waits for it.
+    fn note_room(&self, state: &State) {
+        let full = !state.has_room(&self.limits);
+        if full != self.full.load(Ordering::Relaxed) {
+            self.full.store(full, Ordering::SeqCst);
+        }
     }
 
     /// Tells of room that may have come.
@@ -329,6 +336,7 @@ impl TopicLog {
     fn make_room(&self, mut state: MutexGuard<'_, State>) {
         let now = state.last_stored;
         state.trim(&self.limits, now);
+        self.note_room(&state);
         let dead = std::mem::take(&mut state.dead);
         drop(state);
         drop(dead);
@@ -338,6 +346,7 @@ impl TopicLog {
     pub(crate) fn delete(&self) {
         let mut state = self.state();
         state.deleted = true;
+        self.note_room(&state);
         let bells: Vec<_> = state.logs.iter().flat_map(Log::bells).cloned().collect();
         drop(state);
         for bell in bells {
@@ -352,6 +361,19 @@ impl State {
     fn stamp(&mut self, now: i64) -> i64 {
         self.last_stored = self.last_stored.max(now);
         self.last_stored
+    }
+
+    fn has_room(&self, limits: &Limits) -> bool {
+        // Without a group nobody is waited for: the oldest events make room. Nobody waits for a
+        // topic that is gone either: publishing to it fails.
+        self.deleted
+            || self.groups.is_empty()
+            || self.unread.events == 0
+            || (self.unread.events < limits.capacity
+                && self.unread.bytes < limits.capacity_bytes
+                // Batches that one slow partition keeps whole.
+                && self.segments.bytes()
+                    < (limits.capacity_bytes + limits.history_bytes).saturating_mul(2))
     }
 
     fn choose(&mut self, key: Option<&Bytes>, partitions: u32) -> u32 {
