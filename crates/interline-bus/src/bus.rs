@@ -272,6 +272,11 @@ impl Bus {
         .ambiguous())
     }
 
+    /// How long a publish may go without an outcome.
+    pub(crate) fn publish_timeout(&self) -> Duration {
+        self.0.link.options.publish_timeout
+    }
+
     pub(crate) async fn publisher(&self) -> Result<&AnyPublisher> {
         let link = &self.0.link;
         link.publisher

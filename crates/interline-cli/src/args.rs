@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use interline::{AnyTransport, Bus, ErrorKind, Pattern, Topic, Transport as _};
 
-use crate::commands::{consume, dead_letters, groups, publish, topics};
+use crate::commands::{bridge, consume, dead_letters, groups, publish, topics};
 use crate::demo;
 use crate::stop::Stop;
 
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Publish(publish::Publish),
     /// Write events to stdout, one a line
     Consume(consume::Consume),
+    /// Publish on one broker what another one holds
+    Bridge(bridge::Bridge),
     /// List, create and delete topics
     Topics(topics::Topics),
     /// Show how far groups have come, and move them

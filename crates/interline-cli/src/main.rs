@@ -50,6 +50,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli, interrupt: &Interrupt) -> Result<Exit, Stop> {
     let json = cli.json;
     match cli.command {
+        Command::Bridge(args) => commands::bridge::run(args, interrupt).await,
         Command::Publish(args) => commands::publish::run(args, json, interrupt).await,
         Command::Consume(args) => commands::consume::run(args, interrupt).await,
         Command::Topics(args) => commands::topics::run(args, json).await,

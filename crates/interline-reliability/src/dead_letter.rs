@@ -232,8 +232,10 @@ pub(crate) fn number<T: std::str::FromStr>(envelope: &Envelope, name: &str) -> O
     envelope.headers().text(name)?.parse().ok()
 }
 
-/// The event without interline's own headers.
-pub(crate) fn without_marks(envelope: &Envelope) -> Envelope {
+/// The event without interline's own headers: as its publisher sent it, whatever it has been
+/// through since.
+#[must_use]
+pub fn without_marks(envelope: &Envelope) -> Envelope {
     let mut envelope = envelope.clone();
     if envelope
         .headers()

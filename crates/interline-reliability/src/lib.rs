@@ -8,7 +8,7 @@ mod policy;
 mod retry;
 mod returned;
 
-pub use crate::dead_letter::{Cause, DeadLetter, Origin};
+pub use crate::dead_letter::{Cause, DeadLetter, Origin, without_marks};
 pub use crate::dead_letters::{DeadLetters, Filter, Redrive, RedriveReport};
 pub use crate::failure::{Fail, Failure, FailureKind};
 pub use crate::inbox::{Claim, Inbox, MemoryInbox};

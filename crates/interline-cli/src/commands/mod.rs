@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod bridge;
 pub(crate) mod completions;
 pub(crate) mod consume;
 pub(crate) mod dead_letters;
