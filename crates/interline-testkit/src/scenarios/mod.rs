@@ -1,6 +1,7 @@
 //! The scenarios, by subject.
 
 mod admin;
+mod blocking;
 mod crash;
 mod dead_letters;
 mod drain;
@@ -50,6 +51,7 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     dead_letters::ALL,
     crash::ALL,
     drain::ALL,
+    blocking::ALL,
     flow::ALL,
     admin::ALL,
     outage::ALL,
