@@ -15,7 +15,7 @@ use interline_core::{
 use interline_reliability::{DeadLetter, DeadLetters, Filter};
 use tokio::time::Instant;
 
-use crate::{Breach, Harness, Journal, Verdict, check, check_eq};
+use crate::{Breach, Gate, Harness, Journal, Verdict, check, check_eq};
 
 static KIND: LazyLock<Result<Arc<Kind>, String>> = LazyLock::new(|| {
     let kind = Kind::new("/conformance", "conformance.noted");
@@ -138,6 +138,23 @@ where
     }
 }
 
+/// What a handler does that waits at `gate` if `who` says so.
+pub(crate) fn gated(
+    gate: &Arc<Gate>,
+    who: impl Fn(&Run) -> bool + Clone + Send + Sync + 'static,
+) -> impl Fn(Run) -> Pin<Box<dyn Future<Output = Handled> + Send>> + Clone + Send + Sync + 'static {
+    let gate = Arc::clone(gate);
+    move |run: Run| {
+        let gate = who(&run).then(|| Arc::clone(&gate));
+        Box::pin(async move {
+            if let Some(gate) = gate {
+                gate.pass().await;
+            }
+            Ok(())
+        })
+    }
+}
+
 /// One topic, one group, one connection.
 pub(crate) struct Scene<'a> {
     pub(crate) harness: &'a Harness,
@@ -183,6 +200,37 @@ impl<'a> Scene<'a> {
         let bus = Bus::new(self.harness.connect().await?).source("/conformance");
         let group = bus.group(self.group.as_str());
         Ok(group.topics(self.topic.as_str()))
+    }
+
+    /// Starts the group with one handler for everything, which does `act` as `member`.
+    pub(crate) async fn start<F, Fut>(&self, runs: &Runs, member: usize, act: F) -> Verdict<Workers>
+    where
+        F: Fn(Run) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Handled> + Send + 'static,
+    {
+        let group = self.builder().on_raw("*", noting(runs, member, act));
+        Ok(group.start().await?)
+    }
+
+    /// The same over a connection of its own.
+    pub(crate) async fn start_other<F, Fut>(
+        &self,
+        runs: &Runs,
+        member: usize,
+        act: F,
+    ) -> Verdict<Workers>
+    where
+        F: Fn(Run) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Handled> + Send + 'static,
+    {
+        let group = self.other().await?.on_raw("*", noting(runs, member, act));
+        Ok(group.start().await?)
+    }
+
+    /// Waits until the group has no lag, then drains it.
+    pub(crate) async fn finish(&self, workers: Workers) -> Verdict<DrainReport> {
+        self.settled().await?;
+        self.drain(workers).await
     }
 
     /// Publishes events that all have to be stored.

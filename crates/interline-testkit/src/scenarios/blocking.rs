@@ -71,7 +71,6 @@ async fn blocked(harness: &Harness) -> Verdict {
     seen?;
     check!(!healthy, "a blocked member calls itself healthy");
     stuck.abort();
-    scene.settled().await?;
-    scene.drain(next).await?;
+    scene.finish(next).await?;
     Ok(())
 }

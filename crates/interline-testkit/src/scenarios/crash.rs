@@ -8,7 +8,7 @@ use interline_reliability::{Fail, MemoryInbox, Policy};
 
 use super::scenario;
 use crate::checker::{attempts_of, each_once, in_key_order, none_missing, succeeded};
-use crate::scene::{Run, Runs, Scene, crash, interleaved, noting};
+use crate::scene::{Run, Runs, Scene, crash, gated, interleaved, noting};
 use crate::{
     CommitFault, Faults, Faulty, Gate, Harness, Scenario, Stored, Verdict, check, check_eq,
 };
@@ -46,8 +46,7 @@ async fn an_effect_before_a_crash_runs_again_without_an_inbox(harness: &Harness)
     crash(harness, workers, &runs, 0).await?;
     let workers = scene.other().await?.on_raw("*", handler(1)).start().await?;
     scene.succeeded(&runs, 2 * events.len() + 1).await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     let runs = after_warm_up(&runs);
     in_key_order(&runs)?;
     none_missing(&runs, &events)?;
@@ -140,20 +139,8 @@ async fn what_was_running_in_a_crash_runs_again(harness: &Harness) -> Verdict {
     let events = interleaved(12, 1);
     scene.publish(&events).await?;
     let (runs, gate) = (Runs::default(), Arc::new(Gate::shut()));
-    let act = move |run: Run| {
-        let gate = Arc::clone(&gate);
-        async move {
-            if run.member == 0 && run.key != "key-11" {
-                gate.pass().await;
-            }
-            Ok(())
-        }
-    };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act.clone()))
-        .start()
-        .await?;
+    let act = gated(&gate, |run| run.member == 0 && run.key != "key-11");
+    let workers = scene.start(&runs, 0, act.clone()).await?;
     scene.succeeded(&runs, 1).await?;
     let last = scene
         .records()
@@ -177,14 +164,8 @@ async fn what_was_running_in_a_crash_runs_again(harness: &Harness) -> Verdict {
         )
         .await?;
     crash(harness, workers, &runs, 0).await?;
-    let workers = scene
-        .other()
-        .await?
-        .on_raw("*", noting(&runs, 1, act))
-        .start()
-        .await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    let workers = scene.start_other(&runs, 1, act).await?;
+    scene.finish(workers).await?;
     each_once(&runs.all(), &events)
 }
 
@@ -202,8 +183,7 @@ async fn what_is_committed_does_not_run_again(harness: &Harness) -> Verdict {
     scene.publish(&second).await?;
     let workers = scene.other().await?.on_raw("*", handler(1)).start().await?;
     scene.succeeded(&runs, first.len() + second.len()).await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     each_once(&runs.all(), &interleaved(8, 10))
 }
 
@@ -214,20 +194,9 @@ async fn what_is_done_beyond_the_frontier_does_not_run_again(harness: &Harness) 
     scene.publish(&events).await?;
     let runs = Runs::default();
     let blocked = Arc::new(Gate::shut());
-    let act = move |run: Run| {
-        let blocked = Arc::clone(&blocked);
-        async move {
-            if run.member == 0 && (run.key == "key-0" || run.key == "key-5") {
-                blocked.pass().await;
-            }
-            Ok(())
-        }
-    };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act.clone()))
-        .start()
-        .await?;
+    let stays = |run: &Run| run.member == 0 && (run.key == "key-0" || run.key == "key-5");
+    let act = gated(&blocked, stays);
+    let workers = scene.start(&runs, 0, act.clone()).await?;
     scene.succeeded(&runs, 8).await?;
     let last = scene
         .records()
@@ -246,14 +215,8 @@ async fn what_is_done_beyond_the_frontier_does_not_run_again(harness: &Harness) 
         })
         .await?;
     crash(harness, workers, &runs, 0).await?;
-    let workers = scene
-        .other()
-        .await?
-        .on_raw("*", noting(&runs, 1, act))
-        .start()
-        .await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    let workers = scene.start_other(&runs, 1, act).await?;
+    scene.finish(workers).await?;
     each_once(&runs.all(), &events)
 }
 
@@ -274,8 +237,7 @@ async fn commits_that_fail_lose_nothing(harness: &Harness) -> Verdict {
     let handler = noting(&runs, 0, |_| async { Ok(()) });
     let workers = scene.builder().on_raw("*", handler).start().await?;
     scene.succeeded(&runs, events.len()).await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     each_once(&runs.all(), &events)
 }
 
@@ -344,8 +306,7 @@ async fn a_crash_loop_buries_its_cause(harness: &Harness) -> Verdict {
             }
         };
         if !harness.within("a death or a burial", over).await?? {
-            scene.settled().await?;
-            scene.drain(workers).await?;
+            scene.finish(workers).await?;
             break;
         }
         deaths += 1;

@@ -52,8 +52,7 @@ async fn poison_is_kept_once_with_its_cause(harness: &Harness) -> Verdict {
     let workers = group.on_raw("*", noting(&runs, 0, act)).start().await?;
     let letters = scene.letters(2).await?;
     scene.succeeded(&runs, events.len() - 2).await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     check_eq!(scene.letters(2).await?.len(), 2, "dead letters in the end");
     let good: Vec<_> = events
         .into_iter()
@@ -264,8 +263,7 @@ async fn malformed_foreign_attributes_do_no_harm(harness: &Harness) -> Verdict {
             (all.len() > count).then_some(())
         })
         .await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     let seen = seen.all();
     check_eq!(seen.len(), count + 1, "deliveries");
     let ids: BTreeSet<EventId> = seen.iter().map(|(e, _)| e.id().clone()).collect();
@@ -297,11 +295,7 @@ async fn the_dead_letter_target_is_down(harness: &Harness) -> Verdict {
             Ok(())
         }
     };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act))
-        .start()
-        .await?;
+    let workers = scene.start(&runs, 0, act).await?;
     // Three keys end; the fourth waits behind its dead letter.
     scene.succeeded(&runs, 15).await?;
     check_eq!(
@@ -322,8 +316,7 @@ async fn the_dead_letter_target_is_down(harness: &Harness) -> Verdict {
     faults.accept();
     scene.letters(1).await?;
     scene.succeeded(&runs, events.len() - 1).await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     let all = runs.all();
     check_eq!(
         attempts_of(&all, "key-0", 0).count(),
@@ -401,11 +394,7 @@ async fn redrive_returns_to_the_group_alone(harness: &Harness) -> Verdict {
             }
         }
     };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act))
-        .start()
-        .await?;
+    let workers = scene.start(&runs, 0, act).await?;
     let other = scene.bus.group(harness.fresh_group("other")?.as_str());
     let other = other.topics(scene.topic.as_str());
     let other = other
@@ -426,8 +415,7 @@ async fn redrive_returns_to_the_group_alone(harness: &Harness) -> Verdict {
         scene.letters(0).await?.is_empty(),
         "redriven letters are still open"
     );
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     scene.succeeded(&others, events.len()).await?;
     scene.drain(other).await?;
     each_once(&runs.all(), &events)?;
@@ -473,11 +461,7 @@ async fn discarded_letters_are_gone(harness: &Harness) -> Verdict {
     scene.publish(&events).await?;
     let runs = Runs::default();
     let act = |run: Run| async move { Err(format!("poison of {}", run.key).permanent()) };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act))
-        .start()
-        .await?;
+    let workers = scene.start(&runs, 0, act).await?;
     let open = scene.letters(4).await?;
     let letters = scene.dead_letters().await?;
     let id = open[1].id();
@@ -490,8 +474,7 @@ async fn discarded_letters_are_gone(harness: &Harness) -> Verdict {
     check!(!left.contains(&id), "the discarded letter is still open");
     letters.discard(&Filter::default(), false).await?;
     check!(scene.letters(0).await?.is_empty(), "letters are still open");
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     check_eq!(runs.all().len(), 8, "beginnings and ends of runs");
     Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{scenario, two_members};
 use crate::checker::{attempts_of, each_once};
-use crate::scene::{Run, Runs, Scene, What, event, interleaved, key_of, noting};
+use crate::scene::{Run, Runs, Scene, What, event, gated, interleaved, key_of, noting};
 use crate::{Breach, Gate, Harness, Scenario, Verdict, check, check_eq};
 
 pub(crate) const ALL: &[Scenario] = &[
@@ -37,14 +37,7 @@ async fn a_drain_waits_for_what_runs(harness: &Harness) -> Verdict {
     let events = interleaved(20, 1);
     scene.publish(&events).await?;
     let (runs, gate) = (Runs::default(), Arc::new(Gate::shut()));
-    let passing = Arc::clone(&gate);
-    let act = move |_| {
-        let gate = Arc::clone(&passing);
-        async move {
-            gate.pass().await;
-            Ok(())
-        }
-    };
+    let act = gated(&gate, |_| true);
     let group = scene.builder().lanes(8);
     let workers = group
         .on_raw("*", noting(&runs, 0, act.clone()))
@@ -71,14 +64,8 @@ async fn a_drain_waits_for_what_runs(harness: &Harness) -> Verdict {
         .filter(|run| run.what == What::Succeeded)
         .count();
     check_eq!(done, runs.all().len() / 2, "runs that ended well");
-    let next = scene
-        .other()
-        .await?
-        .on_raw("*", noting(&runs, 1, act))
-        .start()
-        .await?;
-    scene.settled().await?;
-    scene.drain(next).await?;
+    let next = scene.start_other(&runs, 1, act).await?;
+    scene.finish(next).await?;
     each_once(&runs.all(), &events)
 }
 
@@ -94,11 +81,7 @@ async fn a_drain_names_what_did_not_finish(harness: &Harness) -> Verdict {
         }
         Ok(())
     };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act))
-        .start()
-        .await?;
+    let workers = scene.start(&runs, 0, act).await?;
     scene.succeeded(&runs, 2).await?;
     let report = workers.drain(Duration::from_millis(500)).await?;
     check_eq!(report.unfinished.len(), 1, "unfinished deliveries");
@@ -120,14 +103,8 @@ async fn a_drain_names_what_did_not_finish(harness: &Harness) -> Verdict {
     );
     let ends = runs.see(|all| all.iter().filter(|run| run.what == What::Dropped).count());
     check_eq!(ends, 1, "dropped runs");
-    let next = scene
-        .other()
-        .await?
-        .on_raw("*", noting(&runs, 1, act))
-        .start()
-        .await?;
-    scene.settled().await?;
-    scene.drain(next).await?;
+    let next = scene.start_other(&runs, 1, act).await?;
+    scene.finish(next).await?;
     each_once(&runs.all(), &events)
 }
 
@@ -159,14 +136,8 @@ async fn a_drain_lets_held_events_go_at_once(harness: &Harness) -> Verdict {
         took < Duration::from_secs(20),
         "the drain waited {took:?} for a retry"
     );
-    let next = scene
-        .other()
-        .await?
-        .on_raw("*", noting(&runs, 1, act))
-        .start()
-        .await?;
-    scene.settled().await?;
-    scene.drain(next).await?;
+    let next = scene.start_other(&runs, 1, act).await?;
+    scene.finish(next).await?;
     let runs = runs.all();
     let again = attempts_of(&runs, "key-0", 0).find(|run| run.member == 1);
     check_eq!(
@@ -181,16 +152,7 @@ async fn a_drain_lets_held_events_go_at_once(harness: &Harness) -> Verdict {
 async fn a_draining_member_gets_nothing_back(harness: &Harness) -> Verdict {
     let scene = Scene::new(harness, 4).await?;
     let (runs, gate) = (Runs::default(), Arc::new(Gate::shut()));
-    let passing = Arc::clone(&gate);
-    let act = move |run: Run| {
-        let gate = Arc::clone(&passing);
-        async move {
-            if run.member == 0 {
-                gate.pass().await;
-            }
-            Ok(())
-        }
-    };
+    let act = gated(&gate, |run| run.member == 0);
     let group = scene.other().await?;
     let first = group.on_raw("*", noting(&runs, 0, act.clone()));
     let first = first.start().await?;
@@ -222,8 +184,7 @@ async fn a_draining_member_gets_nothing_back(harness: &Harness) -> Verdict {
     gate.open();
     let drained = harness.within("the drain", draining).await?;
     drained.map_err(|error| Breach::new(error.to_string()))??;
-    scene.settled().await?;
-    scene.drain(second).await?;
+    scene.finish(second).await?;
     let runs = runs.all();
     let late_of_first = runs
         .iter()

@@ -13,7 +13,7 @@ use interline_core::{
 use super::scenario;
 use crate::checker::{each_once, in_key_order};
 use crate::member::{Member, Seen};
-use crate::scene::{Runs, Scene, event, interleaved, noting, number_of};
+use crate::scene::{Runs, Scene, event, gated, interleaved, noting, number_of};
 use crate::{Breach, Gate, Harness, Scenario, Verdict, check, check_eq};
 
 pub(crate) const ALL: &[Scenario] = &[
@@ -45,14 +45,7 @@ async fn a_slow_consumer_bounds_what_is_read(harness: &Harness) -> Verdict {
     const WINDOW: usize = 64;
     let scene = Scene::new(harness, 1).await?;
     let (runs, gate) = (Runs::default(), Arc::new(Gate::shut()));
-    let passing = Arc::clone(&gate);
-    let act = move |_| {
-        let gate = Arc::clone(&passing);
-        async move {
-            gate.pass().await;
-            Ok(())
-        }
-    };
+    let act = gated(&gate, |_| true);
     let group = scene.builder().window(WINDOW, 1 << 20).lanes(4);
     let workers = group.on_raw("*", noting(&runs, 0, act)).start().await?;
     let bounded = || {
@@ -161,8 +154,7 @@ async fn a_large_backlog_is_handled(harness: &Harness) -> Verdict {
     let handler = noting(&runs, 0, |_| async { Ok(()) });
     let workers = scene.builder().on_raw("*", handler).start().await?;
     scene.succeeded(&runs, events.len()).await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     in_key_order(&runs.all())?;
     each_once(&runs.all(), &events)
 }

@@ -113,8 +113,7 @@ async fn key_order_across_a_crash(harness: &Harness) -> Verdict {
     }
     let group = scene.other().await?.lanes(16);
     let workers = group.on_raw("*", noting(&runs, 3, act)).start().await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     let runs = runs.all();
     one_at_a_time(&runs)?;
     in_key_order(&runs)?;
@@ -154,8 +153,7 @@ async fn key_order_across_a_rebalance(harness: &Harness) -> Verdict {
         .await?;
     scene.drain(first).await?;
     scene.succeeded(&runs, events.len()).await?;
-    scene.settled().await?;
-    scene.drain(second).await?;
+    scene.finish(second).await?;
     let runs = runs.all();
     one_at_a_time(&runs)?;
     in_key_order(&runs)?;

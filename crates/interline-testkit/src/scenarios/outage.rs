@@ -136,8 +136,7 @@ async fn a_restart_within_10_000_events(harness: &Harness) -> Verdict {
     let recovered = harness.eventually("every stored event", complete).await;
     runs.see(|all| none_missing(all, &stored))?;
     recovered?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     if stored.len() == events.len() {
         in_key_order(&runs.all())?;
     }

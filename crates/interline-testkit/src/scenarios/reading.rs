@@ -346,8 +346,7 @@ async fn replay_beside_a_live_group(harness: &Harness) -> Verdict {
     let mut wanted = events.clone();
     wanted.sort_unstable();
     check_eq!(found, wanted, "replayed events");
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     each_once(&runs.all(), &events)
 }
 

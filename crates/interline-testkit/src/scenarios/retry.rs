@@ -73,11 +73,7 @@ async fn a_permanent_failure_is_not_retried(harness: &Harness) -> Verdict {
     scene.publish(&one()).await?;
     let runs = Runs::default();
     let act = |_| async { Err("declined".permanent()) };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act))
-        .start()
-        .await?;
+    let workers = scene.start(&runs, 0, act).await?;
     let letters = scene.letters(1).await?;
     scene.drain(workers).await?;
     check_eq!(attempts_of(&runs.all(), "key-0", 0).count(), 1, "attempts");
@@ -99,11 +95,7 @@ async fn a_handler_may_ask_for_a_delay(harness: &Harness) -> Verdict {
             Ok(())
         }
     };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act))
-        .start()
-        .await?;
+    let workers = scene.start(&runs, 0, act).await?;
     scene.succeeded(&runs, 1).await?;
     scene.drain(workers).await?;
     let runs = runs.all();
@@ -249,11 +241,7 @@ async fn attempts_survive_a_crash(harness: &Harness) -> Verdict {
             Ok(())
         }
     };
-    let workers = scene
-        .builder()
-        .on_raw("*", noting(&runs, 0, act))
-        .start()
-        .await?;
+    let workers = scene.start(&runs, 0, act).await?;
     harness
         .until(
             "a checkpoint with the attempts",
@@ -272,12 +260,7 @@ async fn attempts_survive_a_crash(harness: &Harness) -> Verdict {
         )
         .await?;
     crash(harness, workers, &runs, 0).await?;
-    let next = scene
-        .other()
-        .await?
-        .on_raw("*", noting(&runs, 1, act))
-        .start()
-        .await?;
+    let next = scene.start_other(&runs, 1, act).await?;
     scene.succeeded(&runs, 1).await?;
     scene.drain(next).await?;
     let runs = runs.all();
@@ -314,8 +297,7 @@ async fn a_rerun_publishes_the_same_ids(harness: &Harness) -> Verdict {
         }
     };
     let workers = scene.builder().on_raw("*", handler).start().await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     let parent = scene.records().await?.remove(0).1.envelope;
     let children = read_all(harness, &scene.transport, &target).await?;
     let mut ids: Vec<_> = children
@@ -369,8 +351,7 @@ async fn a_batch_holds_one_event_of_a_key(harness: &Harness) -> Verdict {
         .builder()
         .retry(Retry::fixed(Duration::from_millis(10)));
     let workers = group.on_batch(options, handler).start().await?;
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     let batches = handled.all();
     let mut next = std::collections::BTreeMap::<String, u32>::new();
     for batch in &batches {
@@ -417,8 +398,7 @@ async fn a_delivery_dropped_unsettled_is_retried(harness: &Harness) -> Verdict {
             _ => delivery.ack(),
         }
     }
-    scene.settled().await?;
-    scene.drain(workers).await?;
+    scene.finish(workers).await?;
     let closed = harness
         .within("the end of deliveries", deliveries.next())
         .await?;
