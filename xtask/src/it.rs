@@ -13,7 +13,7 @@ pub(crate) use steps::TRANSPORTS;
 use steps::{STEPS, Step, What};
 
 use crate::exec::{self, Ended, Stream};
-use crate::services::Servers;
+use crate::services::{self, Servers};
 use crate::{Result, in_ci, root, take_flag, tools};
 
 /// A step that runs this long, build included, hangs.
@@ -39,7 +39,12 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
         return planted::run(&wanted, install);
     }
     let report = run_all(&wanted, install)?;
-    println!("\n{}\n{}", report.table(), report.summary());
+    println!(
+        "\n{}\n{}{}",
+        report.table(),
+        report.steps(),
+        report.summary()
+    );
     report.into_result()
 }
 
@@ -67,7 +72,7 @@ pub(crate) fn servers_for(wanted: &[&str], install: bool) -> Result<Servers> {
 }
 
 fn run_step(step: &Step, servers: &Servers) -> Report {
-    let name = format!("{} on {}", step.name, step.transport);
+    let name = step.title();
     let started = Instant::now();
     println!("\n{name}");
     let mut report = Report::default();
@@ -80,27 +85,38 @@ fn run_step(step: &Step, servers: &Servers) -> Report {
         Err(e) => report.fail(format!("{name}: {e}")),
     }
     match step.what {
-        What::Suite(_) => report = report.scenarios_only(),
+        What::Suite(_) | What::SuiteOverTls(_) => report = report.scenarios_only(&step.column()),
         What::Tests(_) if report.is_good() && report.counts() == (0, 0) => {
             report.fail(format!("{name}: no test ran"))
         }
         What::Tests(_) | What::Example => {}
     }
     let state = if report.is_good() { "ok" } else { "FAILED" };
-    println!(
+    let line = format!(
         "{name}: {state}, {} in {} s",
         report.summary(),
         started.elapsed().as_secs()
     );
+    println!("{line}");
+    report.note_step(line);
     report
 }
 
 fn command(step: &Step, servers: &Servers) -> Result<Command> {
     let mut command = match step.what {
         What::Suite(args) | What::Tests(args) => test(args, &[]),
+        What::SuiteOverTls(args) => {
+            let mut smoke = test(args, &[]);
+            smoke.arg("--smoke");
+            smoke
+        }
         What::Example => examples::command(step.name, step.transport, servers)?,
     };
     servers.show(&step.servers().collect::<Vec<_>>(), &mut command);
+    if let What::SuiteOverTls(_) = step.what {
+        let name = services::variable(step.transport, "URL");
+        command.env(name, servers.url(step.transport, "TLS_URL")?);
+    }
     Ok(command)
 }
 
