@@ -13,7 +13,7 @@ pub(crate) use steps::TRANSPORTS;
 use steps::{STEPS, Step, What};
 
 use crate::exec::{self, Ended, Stream};
-use crate::services::{self, Servers};
+use crate::services::{self, Servers, kafka};
 use crate::{Result, in_ci, root, take_flag, tools};
 
 /// A step that runs this long, build included, hangs.
@@ -64,9 +64,12 @@ pub(crate) fn run_all(wanted: &[&str], install: bool) -> Result<Report> {
 /// The servers that the steps of the `wanted` transports need.
 pub(crate) fn servers_for(wanted: &[&str], install: bool) -> Result<Servers> {
     let steps = STEPS.iter().filter(|s| wanted.contains(&s.transport));
-    let names: Vec<_> = steps.flat_map(Step::servers).collect();
+    let names: Vec<_> = steps.clone().flat_map(Step::servers).collect();
     if names.contains(&"kafka") {
         tools::require(tools::BUILD, "the Kafka transport", install)?;
+    }
+    if steps.clone().any(|s| matches!(s.what, What::WithJava(_))) {
+        tools::require(kafka::TOOLS, "a Kafka client in Java", install)?;
     }
     Servers::for_run(&names, install)
 }
@@ -86,10 +89,10 @@ fn run_step(step: &Step, servers: &Servers) -> Report {
     }
     match step.what {
         What::Suite(_) | What::SuiteOverTls(_) => report = report.scenarios_only(&step.column()),
-        What::Tests(_) if report.is_good() && report.counts() == (0, 0) => {
+        What::Tests(_) | What::WithJava(_) if report.is_good() && report.counts() == (0, 0) => {
             report.fail(format!("{name}: no test ran"))
         }
-        What::Tests(_) | What::Example => {}
+        What::Tests(_) | What::WithJava(_) | What::Example => {}
     }
     let state = if report.is_good() { "ok" } else { "FAILED" };
     let line = format!(
@@ -104,7 +107,7 @@ fn run_step(step: &Step, servers: &Servers) -> Report {
 
 fn command(step: &Step, servers: &Servers) -> Result<Command> {
     let mut command = match step.what {
-        What::Suite(args) | What::Tests(args) => test(args, &[]),
+        What::Suite(args) | What::Tests(args) | What::WithJava(args) => test(args, &[]),
         What::SuiteOverTls(args) => {
             let mut smoke = test(args, &[]);
             smoke.arg("--smoke");
@@ -113,9 +116,15 @@ fn command(step: &Step, servers: &Servers) -> Result<Command> {
         What::Example => examples::command(step.name, step.transport, servers)?,
     };
     servers.show(&step.servers().collect::<Vec<_>>(), &mut command);
-    if let What::SuiteOverTls(_) = step.what {
-        let name = services::variable(step.transport, "URL");
-        command.env(name, servers.url(step.transport, "TLS_URL")?);
+    match step.what {
+        What::SuiteOverTls(_) => {
+            let name = services::variable(step.transport, "URL");
+            command.env(name, servers.url(step.transport, "TLS_URL")?);
+        }
+        What::WithJava(_) => {
+            command.env("INTERLINE_KAFKA_JARS", kafka::jars()?);
+        }
+        What::Suite(_) | What::Tests(_) | What::Example => {}
     }
     Ok(command)
 }

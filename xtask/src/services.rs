@@ -3,7 +3,7 @@
 
 mod cache;
 mod compose;
-mod kafka;
+pub(crate) mod kafka;
 mod kind;
 mod native;
 mod nats;

@@ -47,6 +47,8 @@ pub(super) enum What {
     SuiteOverTls(&'static str),
     /// `cargo test` with these arguments; its tests are counted.
     Tests(&'static str),
+    /// The same, with Apache Kafka's own client: its jars are in INTERLINE_KAFKA_JARS.
+    WithJava(&'static str),
     /// The application in examples/NAME, with the step's transport.
     Example,
 }
@@ -67,6 +69,10 @@ pub(super) const STEPS: &[Step] = &[
         "kafka",
         "-p interline-kafka --features it --test broker --test faults",
     ),
+    Step {
+        what: What::WithJava("-p interline-kafka --features it --test foreign"),
+        ..tests("foreign client", "kafka", "")
+    },
     tests(
         "command line",
         "kafka",
