@@ -90,16 +90,15 @@ fn up(folder: &Path, kinds: &[&'static Kind], install: bool) -> Result<()> {
 
 fn down(folder: &Path, kinds: &[&'static Kind]) -> Result<()> {
     sweep();
+    let mut lines = String::new();
     for kind in kinds {
         let file = record::file(folder, kind.name);
-        let was = if file.exists() {
-            "stopped"
-        } else {
-            "not running"
-        };
+        let was = if file.exists() { "stopped" } else { "not running" };
         stop(&file);
-        println!("{:<9} {was}", kind.name);
+        lines += &format!("{:<9} {was}\n", kind.name);
     }
+    // At the end: a closed pipe must not leave one running.
+    print!("{lines}");
     Ok(())
 }
 
