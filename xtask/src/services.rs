@@ -93,7 +93,11 @@ fn down(folder: &Path, kinds: &[&'static Kind]) -> Result<()> {
     let mut lines = String::new();
     for kind in kinds {
         let file = record::file(folder, kind.name);
-        let was = if file.exists() { "stopped" } else { "not running" };
+        let was = if file.exists() {
+            "stopped"
+        } else {
+            "not running"
+        };
         stop(&file);
         lines += &format!("{:<9} {was}\n", kind.name);
     }
