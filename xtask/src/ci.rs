@@ -108,7 +108,7 @@ fn cargo(arguments: &str) -> Outcome {
 }
 
 fn close(sum: &Report) -> ExitCode {
-    println!("\n{}", sum.table());
+    println!("\n{}\n{}", sum.table(), sum.steps());
     let faults = sum.faults();
     for fault in &faults {
         println!("FAILED  {fault}");

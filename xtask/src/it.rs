@@ -13,7 +13,7 @@ pub(crate) use steps::TRANSPORTS;
 use steps::{STEPS, Step, What};
 
 use crate::exec::{self, Ended, Stream};
-use crate::services::Servers;
+use crate::services::{self, Servers, kafka};
 use crate::{Result, in_ci, root, take_flag, tools};
 
 /// A step that runs this long, build included, hangs.
@@ -39,7 +39,12 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
         return planted::run(&wanted, install);
     }
     let report = run_all(&wanted, install)?;
-    println!("\n{}\n{}", report.table(), report.summary());
+    println!(
+        "\n{}\n{}{}",
+        report.table(),
+        report.steps(),
+        report.summary()
+    );
     report.into_result()
 }
 
@@ -59,15 +64,18 @@ pub(crate) fn run_all(wanted: &[&str], install: bool) -> Result<Report> {
 /// The servers that the steps of the `wanted` transports need.
 pub(crate) fn servers_for(wanted: &[&str], install: bool) -> Result<Servers> {
     let steps = STEPS.iter().filter(|s| wanted.contains(&s.transport));
-    let names: Vec<_> = steps.flat_map(Step::servers).collect();
+    let names: Vec<_> = steps.clone().flat_map(Step::servers).collect();
     if names.contains(&"kafka") {
         tools::require(tools::BUILD, "the Kafka transport", install)?;
+    }
+    if steps.clone().any(|s| matches!(s.what, What::WithJava(_))) {
+        tools::require(kafka::TOOLS, "a Kafka client in Java", install)?;
     }
     Servers::for_run(&names, install)
 }
 
 fn run_step(step: &Step, servers: &Servers) -> Report {
-    let name = format!("{} on {}", step.name, step.transport);
+    let name = step.title();
     let started = Instant::now();
     println!("\n{name}");
     let mut report = Report::default();
@@ -80,27 +88,44 @@ fn run_step(step: &Step, servers: &Servers) -> Report {
         Err(e) => report.fail(format!("{name}: {e}")),
     }
     match step.what {
-        What::Suite(_) => report = report.scenarios_only(),
-        What::Tests(_) if report.is_good() && report.counts() == (0, 0) => {
+        What::Suite(_) | What::SuiteOverTls(_) => report = report.scenarios_only(&step.column()),
+        What::Tests(_) | What::WithJava(_) if report.is_good() && report.counts() == (0, 0) => {
             report.fail(format!("{name}: no test ran"))
         }
-        What::Tests(_) | What::Example => {}
+        What::Tests(_) | What::WithJava(_) | What::Example => {}
     }
     let state = if report.is_good() { "ok" } else { "FAILED" };
-    println!(
+    let line = format!(
         "{name}: {state}, {} in {} s",
         report.summary(),
         started.elapsed().as_secs()
     );
+    println!("{line}");
+    report.note_step(line);
     report
 }
 
 fn command(step: &Step, servers: &Servers) -> Result<Command> {
     let mut command = match step.what {
-        What::Suite(args) | What::Tests(args) => test(args, &[]),
+        What::Suite(args) | What::Tests(args) | What::WithJava(args) => test(args, &[]),
+        What::SuiteOverTls(args) => {
+            let mut smoke = test(args, &[]);
+            smoke.arg("--smoke");
+            smoke
+        }
         What::Example => examples::command(step.name, step.transport, servers)?,
     };
     servers.show(&step.servers().collect::<Vec<_>>(), &mut command);
+    match step.what {
+        What::SuiteOverTls(_) => {
+            let name = services::variable(step.transport, "URL");
+            command.env(name, servers.url(step.transport, "TLS_URL")?);
+        }
+        What::WithJava(_) => {
+            command.env("INTERLINE_KAFKA_JARS", kafka::jars()?);
+        }
+        What::Suite(_) | What::Tests(_) | What::Example => {}
+    }
     Ok(command)
 }
 

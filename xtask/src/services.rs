@@ -3,7 +3,7 @@
 
 mod cache;
 mod compose;
-mod kafka;
+pub(crate) mod kafka;
 mod kind;
 mod native;
 mod nats;
@@ -90,6 +90,7 @@ fn up(folder: &Path, kinds: &[&'static Kind], install: bool) -> Result<()> {
 
 fn down(folder: &Path, kinds: &[&'static Kind]) -> Result<()> {
     sweep();
+    let mut lines = String::new();
     for kind in kinds {
         let file = record::file(folder, kind.name);
         let was = if file.exists() {
@@ -98,8 +99,10 @@ fn down(folder: &Path, kinds: &[&'static Kind]) -> Result<()> {
             "not running"
         };
         stop(&file);
-        println!("{:<9} {was}", kind.name);
+        lines += &format!("{:<9} {was}\n", kind.name);
     }
+    // At the end: a closed pipe must not leave one running.
+    print!("{lines}");
     Ok(())
 }
 
@@ -244,6 +247,17 @@ impl Servers {
         env.map(|(name, value)| (&**name, &**value))
     }
 
+    /// What `INTERLINE_NAME_WORD` says of the server of that name, started or given.
+    pub(crate) fn url(&self, name: &str, word: &str) -> Result<String> {
+        let variable = variable(name, word);
+        let mut started = self.env(name);
+        let started = started.find(|(known, _)| *known == variable);
+        started
+            .map(|(_, url)| url.to_owned())
+            .or_else(|| std::env::var(&variable).ok())
+            .ok_or_else(|| format!("{variable} is not set").into())
+    }
+
     /// What `names` need to know, of this process's own environment and of what was started; and nothing of others.
     pub(crate) fn show(&self, names: &[&str], command: &mut std::process::Command) {
         for kind in KINDS.iter().filter(|kind| !names.contains(&kind.name)) {
@@ -277,6 +291,11 @@ pub(crate) fn missing_tools(names: &[&str]) -> Vec<&'static str> {
     let kinds = names.iter().filter_map(|name| Kind::named(name));
     let tools: Vec<Tool> = kinds.flat_map(|kind| kind.native.tools).copied().collect();
     tools::missing(&tools)
+}
+
+/// `INTERLINE_NAME_WORD`: how the environment names what belongs to a server.
+pub(crate) fn variable(name: &str, word: &str) -> String {
+    format!("INTERLINE_{}_{word}", name.to_uppercase())
 }
 
 /// The standard library offers no other randomness than the seed of its hash maps.

@@ -5,7 +5,7 @@ use interline::{AnyTransport, Bus, ErrorKind, Pattern, Topic, Transport as _};
 
 use crate::commands::{bridge, consume, dead_letters, groups, publish, topics};
 use crate::demo;
-use crate::stop::Stop;
+use crate::stop::{Exit, Stop};
 
 /// One event bus on every broker: publish, consume, topics, groups, dead letters.
 #[derive(Debug, Parser)]
@@ -60,6 +60,14 @@ impl Connection {
     pub(crate) async fn open(&self) -> Result<Bus, Stop> {
         let transport = interline::connect(&self.url).await?;
         Ok(Bus::new(transport).source("/interline"))
+    }
+
+    /// Where clap does not ask for one, because a word behind may bring it.
+    pub(crate) fn missing() -> Stop {
+        Stop::new(
+            Exit::Usage,
+            "name the broker with `--url` or in INTERLINE_URL",
+        )
     }
 }
 

@@ -228,6 +228,17 @@ fn help_shows_no_secret_of_the_environment() {
 }
 
 #[test]
+fn topics_and_groups_list_when_they_are_told_nothing_else() {
+    for word in ["topics", "groups"] {
+        let short = run(&[word, "--url", "memory://", "--json"]).json();
+        let long = run(&[word, "list", "--url", "memory://", "--json"]).json();
+        assert_eq!((&short, short.is_array()), (&long, true));
+        run(&[word]).refused(2, &["--url"]);
+        run(&[word, "lst"]).refused(2, &["lst"]);
+    }
+}
+
+#[test]
 fn what_is_missing_is_not_found() {
     let absent: [&[&str]; 5] = [
         &["publish", "--url", "memory://", "--topic", "x"],

@@ -19,7 +19,7 @@ pub use crate::faulty::{
 };
 pub use crate::harness::{Foreign, Harness};
 pub use crate::journal::{Gate, Journal};
-pub use crate::scenarios::SCENARIOS;
+pub use crate::scenarios::{SCENARIOS, SMOKE};
 pub use crate::suite::{Ending, Need, Outcome, Scenario, Suite};
 pub use crate::test_bus::TestBus;
 pub use crate::verdict::{Breach, Verdict};

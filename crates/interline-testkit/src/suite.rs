@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use interline_core::{BoxFuture, Capabilities};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Breach, Harness, SCENARIOS, Verdict};
+use crate::{Breach, Harness, SCENARIOS, SMOKE, Verdict};
 
 /// How long a scenario may take by the machine's clock.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -86,12 +86,14 @@ pub struct Outcome {
 /// ```
 ///
 /// It prints a line `conformance TRANSPORT SCENARIO passed|failed|unsupported DETAIL` per
-/// scenario. Words on the command line choose the scenarios whose names contain one of them.
+/// scenario. Words on the command line choose the scenarios whose names contain one of them, and
+/// `--smoke` those of [`Suite::smoke`]; a word that no name contains is a failure.
 pub struct Suite {
     transport: &'static str,
     harness: Arc<dyn Fn() -> Harness + Send + Sync>,
     paused: bool,
     parallel: usize,
+    smoke: bool,
     only: Vec<String>,
 }
 
@@ -106,8 +108,17 @@ impl Suite {
             harness: Arc::new(harness),
             paused: false,
             parallel: 4,
+            smoke: false,
             only: Vec::new(),
         }
+    }
+
+    /// Runs only the [`SMOKE`] scenarios: for another way to a server on which the whole suite has
+    /// passed, such as its encrypted port.
+    #[must_use]
+    pub fn smoke(mut self) -> Self {
+        self.smoke = true;
+        self
     }
 
     /// Runs each scenario on one thread under tokio's paused clock, which jumps to the next timer
@@ -137,16 +148,34 @@ impl Suite {
     /// failure if a scenario failed or none ran.
     #[must_use]
     pub fn main(self) -> ExitCode {
-        let mut words = Vec::new();
+        let mut suite = self;
         for word in std::env::args().skip(1) {
-            match word.as_str() {
+            suite = match word.as_str() {
                 "--list" => return list(),
-                flag if flag.starts_with('-') => {}
-                _ => words.push(word),
-            }
+                "--smoke" => suite.smoke(),
+                flag if flag.starts_with('-') => suite,
+                word => suite.only([word]),
+            };
         }
-        let suite = self.only(words);
+        if let Some(word) = suite.unknown() {
+            say(&format!("no scenario has `{word}` in its name"));
+            return ExitCode::FAILURE;
+        }
         let outcomes = suite.run();
+        ExitCode::from(u8::from(!suite.sum_up(&outcomes)))
+    }
+
+    /// A word that chooses nothing.
+    fn unknown(&self) -> Option<&str> {
+        let mut words = self.only.iter().map(String::as_str);
+        words.find(|word| {
+            let mut names = SCENARIOS.iter().flat_map(|group| group.iter());
+            !names.any(|scenario| scenario.name.contains(word))
+        })
+    }
+
+    /// Says how many did what; whether that is good.
+    fn sum_up(&self, outcomes: &[Outcome]) -> bool {
         let failed = |outcome: &&Outcome| matches!(outcome.ending, Ending::Failed(_));
         let ran = |outcome: &&Outcome| !matches!(outcome.ending, Ending::Unsupported(_));
         let (ran, failed) = (
@@ -156,14 +185,14 @@ impl Suite {
         say(&format!(
             "{} scenarios on {}: {} passed, {failed} failed, {} unsupported",
             outcomes.len(),
-            suite.transport,
+            self.transport,
             ran - failed,
             outcomes.len() - ran
         ));
         if ran == 0 {
             say("no scenario ran, so nothing is proven");
         }
-        ExitCode::from(u8::from(failed > 0 || ran == 0))
+        failed == 0 && ran > 0
     }
 
     /// Runs the scenarios, several at a time and those that take the server away last and alone,
@@ -187,7 +216,8 @@ impl Suite {
     }
 
     fn is_chosen(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+        let named = self.only.is_empty() || self.only.iter().any(|word| name.contains(&**word));
+        named && (!self.smoke || SMOKE.contains(&name))
     }
 
     fn work(&self, queue: &Mutex<VecDeque<Scenario>>, outcomes: &Mutex<Vec<Outcome>>) {
@@ -301,4 +331,32 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 fn say(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_smoke_scenario_exists() {
+        let all: Vec<_> = SCENARIOS
+            .iter()
+            .flat_map(|group| group.iter())
+            .map(|scenario| scenario.name)
+            .collect();
+        for name in SMOKE {
+            assert!(all.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_chooses_nothing_is_found() {
+        let suite = || {
+            Suite::new("none", || {
+                Harness::new(|| interline_memory::connect("memory://"))
+            })
+        };
+        assert_eq!(suite().only(["odd", "keys"]).unknown(), None);
+        assert_eq!(suite().only(["odd", "even"]).unknown(), Some("even"));
+    }
 }

@@ -35,12 +35,7 @@ fn url(transport: &str, servers: &Servers) -> Result<String> {
     if transport == "memory" {
         return Ok("memory://example".to_owned());
     }
-    let name = format!("INTERLINE_{}_URL", transport.to_uppercase());
-    let started = servers.env(transport).find(|(known, _)| *known == name);
-    let started = started.map(|(_, url)| url.to_owned());
-    started
-        .or_else(|| std::env::var(&name).ok())
-        .ok_or_else(|| format!("{name} is not set").into())
+    servers.url(transport, "URL")
 }
 
 /// One target folder for all examples: they share nearly every dependency.

@@ -85,6 +85,8 @@ pub(crate) struct Report {
     tests_failed: usize,
     /// What failed beyond scenarios and tests.
     faults: Vec<String>,
+    /// How each step ended.
+    steps: Vec<String>,
 }
 
 impl Report {
@@ -115,14 +117,28 @@ impl Report {
     pub(crate) fn add(&mut self, other: Self) {
         self.scenarios.extend(other.scenarios);
         self.faults.extend(other.faults);
+        self.steps.extend(other.steps);
         self.tests_passed += other.tests_passed;
         self.tests_failed += other.tests_failed;
     }
 
-    /// Forgets the tests, each of which only wraps a scenario that is counted already.
-    pub(crate) fn scenarios_only(mut self) -> Self {
+    /// Forgets the tests, each of which only wraps a scenario that is counted already, and puts the scenarios in
+    /// `column`.
+    pub(crate) fn scenarios_only(mut self, column: &str) -> Self {
         (self.tests_passed, self.tests_failed) = (0, 0);
+        for scenario in &mut self.scenarios {
+            scenario.transport = column.to_owned();
+        }
         self
+    }
+
+    pub(crate) fn note_step(&mut self, line: String) {
+        self.steps.push(line);
+    }
+
+    /// A line per step.
+    pub(crate) fn steps(&self) -> String {
+        self.steps.iter().map(|line| format!("{line}\n")).collect()
     }
 
     /// A transport for which nothing ran has not been tested.
@@ -315,6 +331,6 @@ mod tests {
             "conformance memory drain passed",
             "test result: ok. 1 passed; 0 failed; 0 ignored",
         ]);
-        assert_eq!(suite.scenarios_only().counts(), (1, 0));
+        assert_eq!(suite.scenarios_only("memory-tls").counts(), (1, 0));
     }
 }

@@ -15,6 +15,23 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// As it is called in the output.
+    pub(super) fn title(&self) -> String {
+        let over = match self.what {
+            What::SuiteOverTls(_) => " over TLS",
+            _ => "",
+        };
+        format!("{} on {}{over}", self.name, self.transport)
+    }
+
+    /// The column of its scenarios.
+    pub(super) fn column(&self) -> String {
+        match self.what {
+            What::SuiteOverTls(_) => format!("{}-tls", self.transport),
+            _ => self.transport.to_owned(),
+        }
+    }
+
     /// The servers that it sees.
     pub(super) fn servers(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.transport).chain(self.beside.iter().copied())
@@ -26,8 +43,12 @@ impl Step {
 pub(super) enum What {
     /// `cargo test` with these arguments; prints a line per scenario, which are counted instead of its tests.
     Suite(&'static str),
+    /// Its smoke scenarios alone, over the server's encrypted listener: a column of its own.
+    SuiteOverTls(&'static str),
     /// `cargo test` with these arguments; its tests are counted.
     Tests(&'static str),
+    /// The same, with Apache Kafka's own client: its jars are in INTERLINE_KAFKA_JARS.
+    WithJava(&'static str),
     /// The application in examples/NAME, with the step's transport.
     Example,
 }
@@ -39,11 +60,19 @@ pub(super) const STEPS: &[Step] = &[
         "kafka",
         "-p interline-kafka --features it --test conformance",
     ),
+    Step {
+        what: What::SuiteOverTls("-p interline-kafka --features it --test conformance"),
+        ..suite("kafka", "")
+    },
     tests(
         "broker",
         "kafka",
         "-p interline-kafka --features it --test broker --test faults",
     ),
+    Step {
+        what: What::WithJava("-p interline-kafka --features it --test foreign"),
+        ..tests("foreign client", "kafka", "")
+    },
     tests(
         "command line",
         "kafka",

@@ -15,11 +15,12 @@ const VERSION: &str = "4.1.1";
 /// A fixed id saves one start of the Java machine; every broker has its own directory.
 const CLUSTER_ID: &str = "interlineAAAAAAAAAAAAA";
 
-const TOOLS: &[Tool] = &[
+/// What runs the broker, and a client of a single source file.
+pub(crate) const TOOLS: &[Tool] = &[
     tool(
-        "java",
-        || exec::succeeds("java", &["-version"]),
-        "default-jre-headless",
+        "a JDK",
+        || exec::succeeds("javac", &["-version"]),
+        "default-jdk-headless",
     ),
     tool("maven", || exec::succeeds("mvn", &["--version"]), "maven"),
 ];
@@ -51,7 +52,7 @@ pub(super) const KIND: Kind = Kind {
 };
 
 /// The folder of Kafka's jars, fetched through Maven unless it is there.
-fn jars() -> Result<PathBuf> {
+pub(crate) fn jars() -> Result<PathBuf> {
     cache::fetched(&format!("kafka-{VERSION}"), "lib", |folder| {
         let mut fetch = Command::new("mvn");
         fetch

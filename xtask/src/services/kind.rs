@@ -48,7 +48,7 @@ impl Kind {
 
     /// `INTERLINE_NAME_WORD`.
     pub(super) fn variable(&self, word: &str) -> String {
-        format!("INTERLINE_{}_{word}", self.name.to_uppercase())
+        super::variable(self.name, word)
     }
 }
 

@@ -12,10 +12,15 @@ use crate::stop::{Exit, Stop};
 use crate::table::Table;
 
 /// Show how far groups have come, and move them
+///
+/// Without a word it lists them all.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Groups {
+    #[command(flatten)]
+    connection: Option<Connection>,
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,8 +69,20 @@ enum Action {
     },
 }
 
+impl Action {
+    fn all(connection: Option<Connection>) -> Result<Self, Stop> {
+        Ok(Self::List {
+            connection: connection.ok_or_else(Connection::missing)?,
+            topic: None,
+        })
+    }
+}
+
 pub(crate) async fn run(args: Groups, json: bool) -> Result<Exit, Stop> {
-    match args.action {
+    let action = args
+        .action
+        .map_or_else(|| Action::all(args.connection), Ok)?;
+    match action {
         Action::List { connection, topic } => {
             let bus = connection.open().await?;
             list(&bus.admin().groups(topic.as_ref()).await?, json)

@@ -13,10 +13,15 @@ use crate::stop::{Exit, Stop};
 use crate::table::Table;
 
 /// List, create and delete topics
+///
+/// Without a word it lists them all.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Topics {
+    #[command(flatten)]
+    connection: Option<Connection>,
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +49,15 @@ enum Action {
     },
 }
 
+impl Action {
+    fn all(connection: Option<Connection>) -> Result<Self, Stop> {
+        Ok(Self::List {
+            connection: connection.ok_or_else(Connection::missing)?,
+            pattern: topic_pattern("*")?,
+        })
+    }
+}
+
 #[derive(Args, Debug)]
 struct Create {
     #[command(flatten)]
@@ -66,7 +80,10 @@ struct Create {
 }
 
 pub(crate) async fn run(args: Topics, json: bool) -> Result<Exit, Stop> {
-    match args.action {
+    let action = args
+        .action
+        .map_or_else(|| Action::all(args.connection), Ok)?;
+    match action {
         Action::List {
             connection,
             pattern,

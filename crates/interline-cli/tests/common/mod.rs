@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test target takes what it needs")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot run fails")]
 
+pub(crate) mod intake;
+
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -18,10 +20,10 @@ pub(crate) struct Ended {
 }
 
 /// The command with these arguments and nothing in its environment that it listens to.
-pub(crate) fn interline(args: &[&str]) -> Command {
+pub(crate) fn interline<S: AsRef<str>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_interline"));
     command
-        .args(args)
+        .args(args.iter().map(AsRef::as_ref))
         .env_remove("INTERLINE_URL")
         .env_remove("RUST_LOG");
     command
@@ -32,12 +34,12 @@ pub(crate) fn interline(args: &[&str]) -> Command {
 }
 
 /// Runs to the end.
-pub(crate) fn run(args: &[&str]) -> Ended {
+pub(crate) fn run<S: AsRef<str>>(args: &[S]) -> Ended {
     ended(interline(args).output().unwrap())
 }
 
 /// Runs to the end with this on stdin.
-pub(crate) fn run_with(args: &[&str], stdin: impl AsRef<[u8]>) -> Ended {
+pub(crate) fn run_with<S: AsRef<str>>(args: &[S], stdin: impl AsRef<[u8]>) -> Ended {
     let mut child = interline(args).stdin(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let bytes = stdin.as_ref().to_vec();
@@ -77,6 +79,73 @@ impl Ended {
     #[track_caller]
     pub(crate) fn json(self) -> serde_json::Value {
         serde_json::from_str(&self.done()).unwrap()
+    }
+}
+
+/// The transports with a server. `cargo xtask it` lets a test see one of them at a time.
+const SERVERS: [&str; 4] = ["KAFKA", "REDIS", "NATS", "POSTGRES"];
+
+/// What the environment says of the server under test: `INTERLINE_KAFKA_URL`, say, for `URL`.
+pub(crate) fn server(word: &str) -> Option<String> {
+    let said = |name: &&str| std::env::var(format!("INTERLINE_{name}_{word}")).ok();
+    SERVERS.iter().find_map(said)
+}
+
+/// Without a server the test fails: a skipped test proves nothing.
+pub(crate) fn url() -> String {
+    server("URL").expect("INTERLINE_NAME_URL names the server to test with")
+}
+
+/// These arguments with the server's address behind them.
+fn on_server<S: AsRef<str>>(args: &[S]) -> Vec<String> {
+    let mut all: Vec<String> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
+    all.extend(["--url".to_owned(), url()]);
+    all
+}
+
+/// Runs to the end on the server under test.
+pub(crate) fn remote<S: AsRef<str>>(args: &[S]) -> Ended {
+    run(&on_server(args))
+}
+
+pub(crate) fn remote_with<S: AsRef<str>>(args: &[S], stdin: impl AsRef<[u8]>) -> Ended {
+    run_with(&on_server(args), stdin)
+}
+
+/// Starts on the server under test.
+pub(crate) fn start<S: AsRef<str>>(args: &[S]) -> Child {
+    interline(&on_server(args)).spawn().unwrap()
+}
+
+/// A topic of one test alone, deleted with what belongs to it.
+pub(crate) struct Topic(pub(crate) String);
+
+impl Topic {
+    pub(crate) fn new() -> Self {
+        let name = format!("cli-{:016x}", fastrand::u64(..));
+        remote(&["topics", "create", &name, "--partitions", "3"]).done();
+        Self(name)
+    }
+
+    /// How many events the group has not settled, by its stored checkpoints.
+    pub(crate) fn lag(&self, group: &str) -> u64 {
+        let told = remote(&["groups", "show", group, "--json"]).json();
+        let partitions = told["partitions"].as_array().unwrap().clone();
+        let own = partitions.iter().filter(|lag| lag["topic"] == *self.0);
+        own.map(|lag| lag["lag"].as_u64().unwrap()).sum()
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        let told = remote(&["topics", "list", "--json"]);
+        let topics: serde_json::Value = serde_json::from_str(&told.stdout).unwrap_or_default();
+        for topic in topics.as_array().into_iter().flatten() {
+            let name = topic["topic"].as_str().unwrap_or_default();
+            if name.starts_with(&self.0) {
+                remote(&["topics", "delete", name, "--yes"]);
+            }
+        }
     }
 }
 

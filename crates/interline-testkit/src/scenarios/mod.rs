@@ -57,6 +57,31 @@ pub const SCENARIOS: &[&[Scenario]] = &[
     outage::ALL,
 ];
 
+/// The scenarios of [`Suite::smoke`](crate::Suite::smoke): each kind of connection, each kind of
+/// message, and a server that goes away and comes back.
+pub const SMOKE: &[&str] = &[
+    "exact_bytes_and_headers",
+    "batch_outcomes_in_order",
+    "many_publishers_lose_nothing",
+    "payload_limit",
+    "starts_at_a_position",
+    "reader_ends_where_it_should",
+    "patterns_choose_topics",
+    "two_members_share",
+    "ownership_passes_on_leave",
+    "a_former_owner_is_stale",
+    "a_checkpoint_comes_back_whole",
+    "key_order_in_16_lanes",
+    "attempts_are_counted_and_never_early",
+    "poison_is_kept_once_with_its_cause",
+    "redrive_returns_to_the_group_alone",
+    "what_is_committed_does_not_run_again",
+    "a_drain_stores_everything_settled",
+    "closing_twice_is_fine",
+    "topics_are_listed",
+    "a_restart_within_10_000_events",
+];
+
 type Supported = Result<(), &'static str>;
 
 fn supported(is: bool, why: &'static str) -> Supported {
