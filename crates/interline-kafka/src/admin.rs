@@ -14,10 +14,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::cluster::{Cluster, missing};
-use crate::error::{coded, error, kafka};
-use crate::ffi;
+use crate::error::{coded, error, kafka, kind};
+use crate::ffi::Place;
 use crate::member::{MAX_METADATA, before, listed};
 use crate::monitor::Watch;
+use crate::places::{Census, Ends, Name};
 use crate::{assignment, offsets, topics};
 
 /// Administration of a cluster; see [`interline_core::Admin`].
@@ -113,40 +114,32 @@ fn stand_in(
 fn list_topics(cluster: &Cluster, pattern: &Pattern) -> Result<Vec<TopicInfo>> {
     let metadata = cluster.metadata("topics", None)?;
     let all = listed(&metadata, &cluster.resolved.names);
-    let mut infos = Vec::new();
-    for (topic, partitions) in all {
-        if !pattern.matches(topic.as_str()) {
-            continue;
-        }
+    let all: Vec<_> = all
+        .into_iter()
+        .filter(|(topic, _)| pattern.matches(topic.as_str()))
+        .collect();
+    let names = |(topic, count): &(Topic, u32)| {
+        let name = cluster.resolved.names.topic(topic);
+        (0..*count).map(move |index| (name.clone(), index.cast_signed()))
+    };
+    let census = Census::new(cluster, "topics")?;
+    let ends = census.ends(&all.iter().flat_map(names).collect())?;
+    let infos = all.into_iter().map(|(topic, partitions)| {
         let name = cluster.resolved.names.topic(&topic);
         let events = (0..partitions)
-            .map(|index| watermarks(cluster, "topics", &name, index))
-            .map(|ends| {
-                ends.map(|(first, next)| (next - first).cast_unsigned())
-                    .ok()
+            .map(|index| {
+                let found = ends.get(&(name.clone(), index.cast_signed()))?;
+                let (first, next) = found.ok()?;
+                Some((next - first).cast_unsigned())
             })
             .sum();
-        infos.push(TopicInfo {
+        TopicInfo {
             topic,
             partitions,
             events,
-        });
-    }
-    Ok(infos)
-}
-
-fn watermarks(
-    cluster: &Cluster,
-    operation: &'static str,
-    name: &str,
-    index: u32,
-) -> Result<(i64, i64)> {
-    let index = i32::try_from(index).unwrap_or(i32::MAX);
-    let timeout = cluster.resolved.config.request_timeout;
-    cluster
-        .client()
-        .fetch_watermarks(name, index, timeout)
-        .map_err(|error| kafka(operation, &error))
+        }
+    });
+    Ok(infos.collect())
 }
 
 fn list_groups(cluster: &Cluster, topic: Option<&Topic>) -> Result<Vec<GroupInfo>> {
@@ -159,28 +152,36 @@ fn list_groups(cluster: &Cluster, topic: Option<&Topic>) -> Result<Vec<GroupInfo
         all.retain(|known, _| known == topic);
     }
     let timeout = cluster.resolved.config.request_timeout;
-    let groups = cluster
+    let list = cluster
         .client()
         .fetch_group_list(None, timeout)
         .map_err(|error| kafka("groups", &error))?;
-    let mut infos = Vec::new();
-    for found in groups.groups() {
-        let is_consumers = matches!(found.protocol_type(), "consumer" | "");
-        let Some(group) = names.to_group(found.name()).filter(|_| is_consumers) else {
-            continue;
-        };
-        let mut owners = BTreeMap::new();
-        for member in found.members() {
-            for (name, index) in assignment::partitions(member.assignment().unwrap_or_default()) {
-                owners.insert(
-                    (name, index),
-                    format!("{} at {}", member.id(), member.client_host()),
-                );
-            }
+    let mut found = Vec::new();
+    for info in list.groups() {
+        let is_consumers = matches!(info.protocol_type(), "consumer" | "");
+        if let Some(group) = names.to_group(info.name()).filter(|_| is_consumers) {
+            found.push((group, info));
         }
-        let partitions = lags(cluster, &group, &all, &owners)?;
+    }
+    let asked: Vec<String> = found
+        .iter()
+        .map(|(_, info)| info.name().to_owned())
+        .collect();
+    let census = Census::new(cluster, "groups")?;
+    let mut standings = Vec::with_capacity(found.len());
+    for ((group, info), places) in found.into_iter().zip(census.places(&asked)?) {
+        let partitions = standing(cluster, &all, info, places);
         if !partitions.is_empty() {
-            let members = found.members().len();
+            standings.push((group, info.members().len(), partitions));
+        }
+    }
+    let partitions = standings.iter().flat_map(|(_, _, partitions)| partitions);
+    let partitions = partitions.map(|(name, _)| name.clone()).collect();
+    let ends = census.ends(&partitions)?;
+    let mut infos = Vec::with_capacity(standings.len());
+    for (group, members, partitions) in standings {
+        let partitions = lags(partitions, &ends)?;
+        if !partitions.is_empty() {
             infos.push(GroupInfo {
                 group,
                 members,
@@ -192,42 +193,73 @@ fn list_groups(cluster: &Cluster, topic: Option<&Topic>) -> Result<Vec<GroupInfo
     Ok(infos)
 }
 
-/// Where a group stands in every partition of `topics` that it has a place or an owner in.
-fn lags(
+/// What is known of a group in one partition.
+struct Standing {
+    partition: Partition,
+    /// What it has stored there, if anything.
+    place: Option<Place>,
+    owner: Option<String>,
+}
+
+/// Where a group has a place or an owner, in the partitions of `topics`.
+fn standing(
     cluster: &Cluster,
-    group: &Group,
     topics: &BTreeMap<Topic, u32>,
-    owners: &BTreeMap<(String, i32), String>,
-) -> Result<Vec<PartitionLag>> {
-    let stored = stored_offsets(cluster, "groups", group, topics)?;
-    let mut lags = Vec::new();
-    for element in stored.elements() {
-        let (name, index) = (element.topic().to_owned(), element.partition());
-        let owner = owners.get(&(name.clone(), index)).cloned();
-        let committed = match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        let Some(topic) = cluster.resolved.names.to_topic(&name) else {
-            continue;
-        };
-        if committed.is_none() && owner.is_none() {
-            continue;
+    info: &rdkafka::groups::GroupInfo,
+    places: Vec<Place>,
+) -> BTreeMap<Name, Standing> {
+    let mut standing = BTreeMap::new();
+    let at = |name: &Name| {
+        let topic = cluster.resolved.names.to_topic(&name.0)?;
+        let index = u32::try_from(name.1).ok()?;
+        let is_there = topics.get(&topic).is_some_and(|count| index < *count);
+        is_there.then(|| Standing {
+            partition: Partition::new(topic, index),
+            place: None,
+            owner: None,
+        })
+    };
+    for member in info.members() {
+        for name in assignment::partitions(member.assignment().unwrap_or_default()) {
+            if let Some(mut found) = at(&name) {
+                found.owner = Some(format!("{} at {}", member.id(), member.client_host()));
+                standing.insert(name, found);
+            }
         }
-        let (first, next) = match watermarks(cluster, "groups", &name, index.cast_unsigned()) {
+    }
+    for place in places.into_iter().filter(|place| place.offset >= 0) {
+        let name = (place.topic.clone(), place.partition);
+        let found = standing.remove(&name).or_else(|| at(&name));
+        if let Some(mut found) = found {
+            found.place = Some(place);
+            standing.insert(name, found);
+        }
+    }
+    standing
+}
+
+/// The lag of a group in each partition that still exists.
+fn lags(standing: BTreeMap<Name, Standing>, ends: &Ends) -> Result<Vec<PartitionLag>> {
+    let mut lags = Vec::with_capacity(standing.len());
+    for (name, standing) in standing {
+        let (first, next) = match ends.get(&name) {
+            Some(Ok(ends)) => *ends,
             // Deleted since the topics were listed: the group has no place there any more.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            ends => ends?,
+            Some(Err(code)) if kind(*code).0 == ErrorKind::NotFound => continue,
+            Some(Err(code)) => return Err(coded("groups", *code)),
+            None => continue,
         };
-        let done = done_beyond(&stored, &name, index);
+        let place = standing.place.as_ref();
+        let committed = place.map(|place| place.offset);
         let waiting = (next - committed.unwrap_or(first).max(first)).max(0);
+        let done = place.map_or(0, |place| done_beyond(&place.metadata));
         lags.push(PartitionLag {
-            partition: Partition::new(topic, index.cast_unsigned()),
+            partition: standing.partition,
             frontier: committed.and_then(before),
             end: before(next),
             lag: Some(waiting.cast_unsigned().saturating_sub(done)),
             accuracy: LagAccuracy::UpperBound,
-            owner,
+            owner: standing.owner,
         });
     }
     lags.sort_by(|a, b| a.partition.cmp(&b.partition));
@@ -235,34 +267,14 @@ fn lags(
 }
 
 /// How many events beyond the frontier are settled.
-fn done_beyond(list: &TopicPartitionList, name: &str, index: i32) -> u64 {
-    let metadata = ffi::metadata(list, name, index);
-    let text = std::str::from_utf8(&metadata).unwrap_or_default();
+fn done_beyond(metadata: &[u8]) -> u64 {
+    let text = std::str::from_utf8(metadata).unwrap_or_default();
     let progress = checkpoint::decode(text).unwrap_or_default();
     let lengths = progress
         .done
         .iter()
         .map(|range| range.last.1 - range.first.1 + 1);
     lengths.sum()
-}
-
-fn stored_offsets(
-    cluster: &Cluster,
-    operation: &'static str,
-    group: &Group,
-    topics: &BTreeMap<Topic, u32>,
-) -> Result<TopicPartitionList> {
-    let mut list = TopicPartitionList::new();
-    for (topic, count) in topics {
-        let name = cluster.resolved.names.topic(topic);
-        for index in 0..*count {
-            list.add_partition(&name, i32::try_from(index).unwrap_or(i32::MAX));
-        }
-    }
-    let consumer = stand_in(cluster, operation, group)?;
-    consumer
-        .committed_offsets(list, cluster.resolved.config.request_timeout)
-        .map_err(|error| kafka(operation, &error))
 }
 
 /// The topics among `all` in which a group has stored a place.
@@ -274,13 +286,13 @@ pub(crate) fn topics_with_place(
     if all.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let stored = stored_offsets(cluster, "subscribe", group, all)?;
     let names = &cluster.resolved.names;
-    let places = stored.elements();
-    let places = places
-        .iter()
-        .filter(|e| matches!(e.offset(), Offset::Offset(_)));
-    Ok(places.filter_map(|e| names.to_topic(e.topic())).collect())
+    let group = names.group(group);
+    let places = Census::new(cluster, "subscribe")?.places(&[group])?.pop();
+    let places = places.into_iter().flatten();
+    let topics = places.filter(|place| place.offset >= 0);
+    let topics = topics.filter_map(|place| names.to_topic(&place.topic));
+    Ok(topics.filter(|topic| all.contains_key(topic)).collect())
 }
 
 fn reset(cluster: &Cluster, group: &Group, topic: &Topic, start: &Start) -> Result<()> {

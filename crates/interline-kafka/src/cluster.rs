@@ -24,7 +24,7 @@ use crate::topics;
 const PROBE: Duration = Duration::from_secs(1);
 
 /// How soon a request that failed for now is repeated.
-const AGAIN: Duration = Duration::from_millis(50);
+pub(crate) const AGAIN: Duration = Duration::from_millis(50);
 
 /// A connection to a cluster.
 pub(crate) struct Cluster {
@@ -179,26 +179,46 @@ impl Cluster {
 
     /// The client for changing things, with a token if one is needed.
     pub(crate) fn admin(&self, operation: &'static str) -> Result<&AdminClient<Watch>> {
-        if let Some(tokens) = &self.watch.tokens {
-            let refused = |why: String| {
-                error::error(
-                    ErrorKind::Denied,
-                    operation,
-                    why,
-                    "check the source of the OAUTHBEARER token",
-                )
-            };
-            let token = tokens.current().map_err(|why| refused(why.to_owned()))?;
-            let client = self.admin.inner();
-            ffi::set_token(
-                client,
-                &token.token,
-                &token.principal_name,
-                token.lifetime_ms,
-            )
-            .map_err(refused)?;
-        }
+        self.log_in(self.admin.inner(), operation)?;
         Ok(&self.admin)
+    }
+
+    /// A client for a few questions that remembers nothing of earlier ones.
+    pub(crate) fn short_lived(&self, operation: &'static str) -> Result<BaseProducer<Watch>> {
+        let mut quiet = self.resolved.client();
+        quiet.set_log_level(RDKafkaLogLevel::Emerg);
+        let client: BaseProducer<Watch> = quiet
+            .create_with_context(self.watch.clone())
+            .map_err(|error| kafka(operation, &error))?;
+        self.log_in(client.client(), operation)?;
+        Ok(client)
+    }
+
+    /// Gives a client that serves no events its token, if one is needed.
+    fn log_in(
+        &self,
+        client: &rdkafka::client::Client<Watch>,
+        operation: &'static str,
+    ) -> Result<()> {
+        let Some(tokens) = &self.watch.tokens else {
+            return Ok(());
+        };
+        let refused = |why: String| {
+            error::error(
+                ErrorKind::Denied,
+                operation,
+                why,
+                "check the source of the OAUTHBEARER token",
+            )
+        };
+        let token = tokens.current().map_err(|why| refused(why.to_owned()))?;
+        ffi::set_token(
+            client,
+            &token.token,
+            &token.principal_name,
+            token.lifetime_ms,
+        )
+        .map_err(refused)
     }
 
     pub(crate) fn options(&self) -> AdminOptions {

@@ -14,6 +14,7 @@ mod member;
 mod monitor;
 mod offsets;
 mod outbox;
+mod places;
 mod publisher;
 mod reader;
 mod token;
