@@ -111,15 +111,21 @@ async fn finished(
     loop {
         look.tick().await;
         let effects = Effects::read(file, scene.webhooks.len())?;
-        let complete = !effects.lost().iter().any(expected);
-        if complete && lag(bus, topic, &scene.group).await? == 0 {
-            return Ok(());
+        if effects.lost().iter().any(expected) {
+            continue;
+        }
+        match lag(bus, topic, &scene.group).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // The handlers wait through an outage, and so does who watches them.
+            Err(error) if error.is_transient() => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
 /// How many events the group has not settled, on the topic and on its return topic.
-async fn lag(bus: &Bus, topic: &Topic, group: &Group) -> Result<u64, Stop> {
+async fn lag(bus: &Bus, topic: &Topic, group: &Group) -> interline::Result<u64> {
     let groups = bus.admin().groups(None).await?;
     let own = groups.iter().filter(|info| info.group == *group);
     let partitions = own.flat_map(|info| &info.partitions);
