@@ -40,54 +40,100 @@ pub struct Plan {
 /// ```
 #[must_use]
 pub fn plan(me: usize, live: usize, partitions: &[Holder]) -> Plan {
-    let mut held = vec![0_usize; live];
-    let (mut free, mut passing) = (0, 0);
-    for holder in partitions {
-        match *holder {
-            Holder::Free { .. } => free += 1,
-            Holder::Passing => passing += 1,
-            Holder::Member(member) => {
-                if let Some(count) = held.get_mut(member) {
-                    *count += 1;
+    if me >= live {
+        return Plan::default();
+    }
+    let shares = Shares::of(live, partitions);
+    let claim = shares.claims(me, partitions);
+    let revoke = if claim.is_empty() {
+        let own = |(at, holder): (usize, &Holder)| (*holder == Holder::Member(me)).then_some(at);
+        // The last ones go, so that the first ones stay where they are through many changes.
+        let own = partitions.iter().enumerate().rev().filter_map(own);
+        own.take(shares.surplus(me)).collect()
+    } else {
+        Vec::new()
+    };
+    Plan { claim, revoke }
+}
+
+/// How partitions are spread. Who gets and who gives is decided in the order of members, so that
+/// members that see the same picture at the same time do not get into each other's way.
+#[derive(Debug)]
+struct Shares {
+    held: Vec<usize>,
+    free: usize,
+    passing: usize,
+    floor: usize,
+    ceil: usize,
+}
+
+impl Shares {
+    fn of(live: usize, partitions: &[Holder]) -> Self {
+        let mut shares = Self {
+            held: vec![0; live],
+            free: 0,
+            passing: 0,
+            floor: partitions.len() / live,
+            ceil: partitions.len().div_ceil(live),
+        };
+        for holder in partitions {
+            match *holder {
+                Holder::Free { .. } => shares.free += 1,
+                Holder::Passing => shares.passing += 1,
+                Holder::Member(member) => {
+                    if let Some(count) = shares.held.get_mut(member) {
+                        *count += 1;
+                    }
                 }
             }
         }
+        shares
     }
-    let Some(mut mine) = held.get(me).copied() else {
-        return Plan::default();
-    };
-    let (floor, ceil) = (partitions.len() / live, partitions.len().div_ceil(live));
-    let others: usize = held.iter().map(|count| floor.saturating_sub(*count)).sum();
-    let deficit = others - floor.saturating_sub(mine);
 
-    let mut plan = Plan::default();
-    let mut left = free;
-    for (at, holder) in partitions.iter().enumerate() {
-        let Holder::Free { stale } = *holder else {
-            continue;
-        };
-        if mine < floor || (mine < ceil && left > deficit) || stale {
-            plan.claim.push(at);
-            mine += 1;
-            left -= 1;
+    /// How many partitions members lack that have fewer than everybody should.
+    fn deficit(&self) -> usize {
+        let lacks = |held: &usize| self.floor.saturating_sub(*held);
+        self.held.iter().map(lacks).sum()
+    }
+
+    /// The free partitions that are due to `me`, and those that have waited for their due owner
+    /// in vain.
+    fn claims(&self, me: usize, partitions: &[Holder]) -> Vec<usize> {
+        let mut held = self.held.clone();
+        // Beyond the floor a member takes only what nobody lacks.
+        let mut extra = self.free.saturating_sub(self.deficit());
+        let mut claims = Vec::new();
+        for (at, holder) in partitions.iter().enumerate() {
+            let Holder::Free { stale } = *holder else {
+                continue;
+            };
+            let mut due = held.iter().position(|held| *held < self.floor);
+            if due.is_none() && extra > 0 {
+                extra -= 1;
+                due = held.iter().position(|held| *held < self.ceil);
+            }
+            if let Some(due) = due {
+                held[due] += 1;
+            }
+            if stale || due == Some(me) {
+                claims.push(at);
+            }
         }
+        claims
     }
-    if plan.claim.is_empty() {
-        let need = deficit.saturating_sub(free + passing);
-        let surplus = mine
-            .saturating_sub(ceil)
-            .max(need.min(mine.saturating_sub(floor)));
-        let own = |(at, holder): (usize, &Holder)| (*holder == Holder::Member(me)).then_some(at);
-        // The last ones go, so that the first ones stay where they are through many changes.
-        plan.revoke = partitions
-            .iter()
-            .enumerate()
-            .rev()
-            .filter_map(own)
-            .take(surplus)
-            .collect();
+
+    /// How many partitions `me` should give up: what is more than anybody should have, and its
+    /// part of what others lack.
+    fn surplus(&self, me: usize) -> usize {
+        let over = |held: &usize| held.saturating_sub(self.ceil);
+        let given: usize = self.held.iter().map(over).sum();
+        let coming = self.free + self.passing + given;
+        let wanted = self.deficit().saturating_sub(coming);
+        let above = |member: &usize| self.held[*member].min(self.ceil) > self.floor;
+        let givers = (0..self.held.len()).filter(above);
+        let gives = givers.take(wanted).any(|giver| giver == me);
+        over(&self.held[me]) + usize::from(gives)
     }
-    plan
 }
 
 #[cfg(test)]

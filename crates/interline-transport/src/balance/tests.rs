@@ -150,7 +150,51 @@ proptest! {
             model.tick(turn);
         }
         model.assert_fair();
-        prop_assert!(model.moves - moves <= partitions.div_ceil(before + 1) + before);
+        prop_assert_eq!(model.moves - moves, partitions / (before + 1));
+    }
+
+    /// Members that look at the same time neither claim the same nor give up too much.
+    #[test]
+    fn members_with_one_picture_agree(
+        holders in vec(prop_oneof![
+            (0_usize..9).prop_map(Holder::Member),
+            Just(Holder::Free { stale: false }),
+            Just(Holder::Passing),
+        ], 1..40),
+        live in 1_usize..9,
+    ) {
+        let holders: Vec<_> = holders
+            .into_iter()
+            .map(|holder| match holder {
+                Holder::Member(member) if member >= live => Holder::Passing,
+                other => other,
+            })
+            .collect();
+        let plans: Vec<_> = (0..live).map(|me| plan(me, live, &holders)).collect();
+        let mut held = vec![0; live];
+        let mut taken = vec![false; holders.len()];
+        for (me, plan) in plans.iter().enumerate() {
+            held[me] += holders.iter().filter(|h| **h == Holder::Member(me)).count();
+            for at in &plan.claim {
+                prop_assert!(!taken[*at], "{at} is claimed twice");
+                taken[*at] = true;
+                held[me] += 1;
+            }
+            held[me] -= plan.revoke.len();
+        }
+        let floor = holders.len() / live;
+        let ceil = holders.len().div_ceil(live);
+        for (me, plan) in plans.iter().enumerate() {
+            prop_assert!(plan.claim.is_empty() || held[me] <= ceil);
+            prop_assert!(plan.revoke.is_empty() || held[me] >= floor);
+        }
+        let lacks: usize = held.iter().map(|held| floor.saturating_sub(*held)).sum();
+        let passing = holders.iter().filter(|h| **h == Holder::Passing).count();
+        let left = holders.iter().zip(&taken);
+        let left = left.filter(|(h, taken)| matches!(h, Holder::Free { .. }) && !**taken).count();
+        let revoked: usize = plans.iter().map(|plan| plan.revoke.len()).sum();
+        let claimed = plans.iter().any(|plan| !plan.claim.is_empty());
+        prop_assert!(claimed || lacks <= passing + left + revoked, "{lacks} are lacking");
     }
 }
 

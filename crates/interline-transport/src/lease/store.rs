@@ -111,10 +111,17 @@ impl MemberId {
         Self(text.as_ref().into())
     }
 
-    /// Session `session` of `instance`.
+    /// Session `session` of `instance`. Its last 12 bits should be random: they tell two apart
+    /// that start at the same time, and are kept by [`after`](Self::after).
     #[must_use]
     pub fn new(instance: &str, session: u64) -> Self {
         Self(format!("{instance}.{session}").into())
+    }
+
+    /// The same process under a session that is higher than `session`.
+    pub(super) fn after(&self, session: u64) -> Self {
+        let next = (session >> 12) + 1;
+        Self::new(self.instance(), next << 12 | self.session() & 0xfff)
     }
 
     /// As it is stored.

@@ -105,7 +105,7 @@ impl Leases {
             return Err(End::Replaced);
         }
         let former = self.me.clone();
-        self.me = MemberId::new(former.instance(), newer + 1);
+        self.me = former.after(newer);
         let leave = |(topic, _): &(Topic, Picture)| {
             let leave = vec![former.clone()];
             let calls = Calls {

@@ -111,6 +111,8 @@ impl Slot {
     /// It is owned from now on.
     pub(super) fn hold(&mut self, fence: Fence, progress: Progress, out: &mut Out) {
         let after = progress.frontier;
+        // Granted once more under another fence: what ran under the old one is over.
+        self.lose(out);
         self.enter(State::Held { fence, progress }, out);
         self.flow = Flow::Open;
         out.orders

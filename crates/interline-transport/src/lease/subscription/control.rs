@@ -75,11 +75,12 @@ impl<L: Leased> Control<L> {
         };
         let operation = if release { "release" } else { "commit" };
         let sent = pending.begin(operation, checkpoints)?;
-        let patience = if release {
-            shared.timing.answer
+        let (patience, unanswered) = if release {
+            // It is sent again.
+            (shared.timing.answer, Committed::NotNow)
         } else {
-            // Were it dropped sooner, a later one could overtake it: by then all is lost anyway.
-            shared.timing.give_up
+            // It could still overtake a later one. Under another fence it cannot.
+            (shared.timing.give_up, Committed::Stale)
         };
         let me = shared.me();
         let calls = sent.into_iter().map(|(topic, (places, entries))| {
@@ -89,14 +90,9 @@ impl<L: Leased> Control<L> {
                     return (places, Err(gone(operation, &topic)));
                 };
                 let answer = timeout(patience, place.store.commit(me, entries, release)).await;
-                let late = |_| {
-                    Err(Error::new(
-                        ErrorKind::Timeout,
-                        operation,
-                        "no answer in time",
-                    ))
-                };
-                (places, answer.unwrap_or_else(late))
+                let unanswered = |_| Ok(vec![unanswered; places.len()]);
+                let answer = answer.unwrap_or_else(unanswered);
+                (places, answer)
             }
         });
         let mut failed = None;
