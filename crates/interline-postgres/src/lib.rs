@@ -1,0 +1,38 @@
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod config;
+mod connect;
+mod error;
+mod fetch;
+mod horizon;
+mod link;
+mod migrate;
+mod places;
+mod publisher;
+mod reader;
+mod schema;
+mod session;
+mod state;
+mod tls;
+mod topics;
+mod transport;
+mod watch;
+
+pub use crate::config::Config;
+pub use crate::connect::connect;
+pub use crate::transport::Transport;
+
+/// The scheme of this transport's URLs.
+pub const SCHEME: &str = "postgres";
+
+/// What is PostgreSQL's alone.
+pub mod native {
+    pub use interline_transport::settings::{Profile, Secret, Shared, Tls};
+
+    pub use crate::admin::Admin;
+    pub use crate::connect::declared;
+    pub use crate::migrate::{Migration, migrations};
+    pub use crate::publisher::Publisher;
+    pub use crate::reader::Reader;
+}
