@@ -8,11 +8,13 @@ use interline_core::{
     Progress, Result, Start, Topic, TopicInfo, TopicSpec,
 };
 use interline_transport::checkpoint;
+use interline_transport::lease::MemberId;
+use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Client, Row};
 
 use crate::error::{error, missing_topic, postgres};
 use crate::link::Link;
-use crate::places::Bounds;
+use crate::places::{Bounds, beginning};
 use crate::topics::{Facts, Listed};
 
 /// Creates, lists and deletes topics and groups; see [`interline_core::Admin`].
@@ -187,7 +189,7 @@ impl Admin {
                 end: end.map(|id| self.link.places.position(id)),
                 lag: None,
                 accuracy: LagAccuracy::Exact,
-                owner: owner.map(instance),
+                owner: owner.map(|member| MemberId::stored(member).instance().to_owned()),
             },
             progress,
         }))
@@ -211,7 +213,7 @@ impl Admin {
         for index in 0..facts.partitions {
             let partition = Partition::new(topic.clone(), index);
             let after = bounds.after("reset", &self.link.places, &partition, start)?;
-            let (id, text) = self.beginning(after);
+            let (id, text) = beginning(&self.link.places, after);
             parts.push(index as i16);
             ids.push(id);
             texts.push(text);
@@ -230,11 +232,6 @@ impl Admin {
         finish(client, "reset", reset.await.map(|_| ())).await
     }
 
-    /// The frontier and the progress of a group that begins after the id `after`.
-    pub(crate) fn beginning(&self, after: i64) -> (Option<i64>, String) {
-        beginning(&self.link, after)
-    }
-
     async fn delete_events(&self, topic: i32) -> Result<()> {
         let sql = self.link.resolved.schema.sql(DELETE);
         let mut deleted = 1;
@@ -247,26 +244,6 @@ impl Admin {
         }
         Ok(())
     }
-}
-
-/// The frontier and the progress of a group that begins after the id `after`.
-pub(crate) fn beginning(link: &Link, after: i64) -> (Option<i64>, String) {
-    let frontier = (after > 0).then(|| link.places.position(after));
-    let progress = Progress {
-        frontier,
-        ..Progress::default()
-    };
-    let text = checkpoint::encode(&progress, MAX_PROGRESS);
-    ((after > 0).then_some(after), text)
-}
-
-/// The longest text of a progress: what fits into the capabilities fits.
-pub(crate) const MAX_PROGRESS: usize = 1 << 20;
-
-/// The instance of a member: what comes before its session.
-fn instance(member: &str) -> String {
-    let name = member.rsplit_once('.').map_or(member, |(name, _)| name);
-    name.to_owned()
 }
 
 /// How a group stands in a partition.
@@ -369,18 +346,18 @@ impl interline_core::Admin for Admin {
     }
 
     async fn topics(&self, pattern: &Pattern) -> Result<Vec<TopicInfo>> {
-        let listing = async |client: &Client| self.list(client, pattern).await;
+        let listing = async |client: &ClientWrapper| self.list(client, pattern).await;
         self.link.ask("list topics", listing).await
     }
 
     async fn groups(&self, topic: Option<&Topic>) -> Result<Vec<GroupInfo>> {
-        let listing = async |client: &Client| self.groups_of(client, topic).await;
+        let listing = async |client: &ClientWrapper| self.groups_of(client, topic).await;
         self.link.ask("list groups", listing).await
     }
 
     async fn reset(&self, group: &Group, topic: &Topic, start: Start) -> Result<()> {
         let resetting =
-            async |client: &Client| self.reset_to(client, group, topic, &start).await;
+            async |client: &ClientWrapper| self.reset_to(client, group, topic, &start).await;
         self.link.ask("reset", resetting).await
     }
 

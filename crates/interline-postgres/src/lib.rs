@@ -3,7 +3,9 @@
 mod admin;
 mod config;
 mod connect;
+mod control;
 mod error;
+mod feed;
 mod fetch;
 mod horizon;
 mod link;
@@ -14,6 +16,7 @@ mod reader;
 mod schema;
 mod session;
 mod state;
+mod store;
 mod tls;
 mod topics;
 mod transport;
@@ -32,7 +35,10 @@ pub mod native {
 
     pub use crate::admin::Admin;
     pub use crate::connect::declared;
+    pub use crate::control::{Control, Groups};
+    pub use crate::feed::{Feed, Source};
     pub use crate::migrate::{Migration, migrations};
     pub use crate::publisher::Publisher;
     pub use crate::reader::Reader;
+    pub use crate::store::Store;
 }

@@ -94,7 +94,7 @@ impl Link {
     /// next one to use it would wait for that answer.
     pub(crate) async fn ask<T, F>(&self, operation: &'static str, request: F) -> Result<T>
     where
-        F: AsyncFnOnce(&tokio_postgres::Client) -> Result<T>,
+        F: AsyncFnOnce(&deadpool_postgres::ClientWrapper) -> Result<T>,
     {
         let mut lent = Lent(Some(self.lend(operation).await?));
         let timeout = self.resolved.config.request_timeout;

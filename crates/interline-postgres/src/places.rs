@@ -2,7 +2,8 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use interline_core::{ErrorKind, Partition, Position, Result, Start};
+use interline_core::{ErrorKind, Partition, Position, Progress, Result, Start};
+use interline_transport::checkpoint;
 use tokio_postgres::{Client, Row};
 
 use crate::error::{error, postgres};
@@ -176,6 +177,19 @@ impl Bounds {
             None => lost(places.position(self.last)),
         }
     }
+}
+
+/// The longest text of a progress: whatever the capabilities allow fits.
+pub(crate) const MAX_PROGRESS: usize = 1 << 20;
+
+/// The frontier and the progress of a group that begins after the id `after`.
+pub(crate) fn beginning(places: &Places, after: i64) -> (Option<i64>, String) {
+    let after = (after > 0).then_some(after);
+    let progress = Progress {
+        frontier: after.map(|id| places.position(id)),
+        ..Progress::default()
+    };
+    (after, checkpoint::encode(&progress, MAX_PROGRESS))
 }
 
 /// `from` is where the reading stands, `to` the nearest place that it could go on from.

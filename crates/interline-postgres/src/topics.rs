@@ -37,11 +37,6 @@ const CREATE: &str = "insert into {s}.topics (name, parts, retention) values ($1
     on conflict do nothing";
 
 impl Topics {
-    /// The list as it was last seen.
-    pub(crate) fn listed(&self) -> Listed {
-        Arc::clone(&self.listed.borrow())
-    }
-
     /// Tells of every change of the list.
     pub(crate) fn watch(&self) -> watch::Receiver<Listed> {
         self.listed.subscribe()

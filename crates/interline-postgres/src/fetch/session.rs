@@ -121,7 +121,7 @@ pub(super) async fn connect(
                 .await
                 .map_err(failed)?;
         }
-        Ok((read, gone))
+        Ok::<_, interline_core::Error>((read, gone))
     };
     let (read, gone) = tokio::time::timeout(link.timeout(), asking)
         .await

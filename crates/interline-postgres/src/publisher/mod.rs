@@ -21,6 +21,7 @@ use self::writer::Writer;
 use crate::error::{closed, error};
 use crate::link::Link;
 
+#[cfg(test)]
 pub(crate) use self::rows::pack_headers;
 
 /// The bytes that may be without outcome before `enqueue` waits, in KiB: 64 MiB.
@@ -80,7 +81,7 @@ impl Publisher {
             ledger,
             publish_timeout: options.publish_timeout,
             window,
-            spread: AtomicU32::new(uuid::Uuid::new_v4().as_fields().0),
+            spread: AtomicU32::new(std::process::id()),
         })
     }
 

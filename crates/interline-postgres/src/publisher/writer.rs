@@ -168,7 +168,7 @@ impl Writer {
         }
     }
 
-    async fn connect(&self) -> Result<Line> {
+    async fn connect(&mut self) -> Result<Line> {
         let opening = async {
             let resolved = &self.link.resolved;
             let session = resolved.session("publish", Purpose::Publish, None).await?;
@@ -288,7 +288,7 @@ impl Writer {
         self.lost(Vec::new(), late).await
     }
 
-    async fn settle(&self, batch: &Batch, answer: &Answer) {
+    async fn settle(&mut self, batch: &Batch, answer: &Answer) {
         let durability = self.link.capabilities.durability;
         let mut stored = answer.stored.iter().zip(&answer.ids).peekable();
         let mut absent = Vec::new();
