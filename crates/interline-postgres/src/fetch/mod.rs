@@ -21,6 +21,7 @@ use crate::SCHEME;
 use crate::error::{late, missing_topic, postgres};
 use crate::horizon::Seen;
 use crate::link::Link;
+use crate::session::Session;
 use crate::topics::{Facts, Listed};
 
 /// What one statement should bring at most, near enough, and the most rows of a partition.
@@ -91,6 +92,7 @@ struct Reading {
 enum Stream {
     Starting(BoxFuture<'static, Result<RowStream, tokio_postgres::Error>>),
     Rows(Pin<Box<RowStream>>),
+    Failed(Option<tokio_postgres::Error>),
 }
 
 /// A partition of a statement.
@@ -108,6 +110,7 @@ pub(crate) struct Fetcher {
     parts: Vec<Part>,
     next_serial: u64,
     connecting: Option<BoxFuture<'static, Result<(Line, Vec<session::Found>)>>>,
+    placing: Option<BoxFuture<'static, Result<Vec<(u64, Facts, i64)>>>>,
     line: Option<Line>,
     /// What is read belongs to a later epoch of the horizon than this line's connection.
     epoch: u64,
@@ -145,6 +148,7 @@ impl Fetcher {
             parts: Vec::new(),
             next_serial: 0,
             connecting: None,
+            placing: None,
             line: None,
             epoch: 0,
             reading: None,
@@ -248,11 +252,12 @@ impl Fetcher {
             self.retry_at = None;
         }
         self.check_topics()?;
-        if self.line.is_none() {
+        let Some(line) = &self.line else {
             return self.connect().await;
-        }
+        };
         if self.reading.is_none() && self.parts.iter().any(|part| part.place.is_none()) {
-            return self.place().await;
+            let session = Arc::clone(&line.session);
+            return self.place(session).await;
         }
         if self.reading.is_none() {
             self.ask();
@@ -306,15 +311,22 @@ impl Fetcher {
     }
 
     /// Asks where partitions stand that were opened since.
-    async fn place(&mut self) -> Result<()> {
-        let Some(line) = &self.line else {
-            return Ok(());
+    async fn place(&mut self, line: Arc<Session>) -> Result<()> {
+        let placing = match &mut self.placing {
+            Some(placing) => placing,
+            none => {
+                let fresh = self.parts.iter().filter(|part| part.place.is_none());
+                let link = Arc::clone(&self.link);
+                none.insert(Box::pin(session::resolve(
+                    link,
+                    line,
+                    fresh.map(session::Fresh::new).collect(),
+                )))
+            }
         };
-        let asking = session::resolve(&self.link, line, &self.parts);
-        let placed = tokio::time::timeout(SILENCE, asking)
-            .await
-            .map_err(|_| late("read"))??;
-        for (serial, facts, cursor) in placed {
+        let placed = placing.await;
+        self.placing = None;
+        for (serial, facts, cursor) in placed? {
             if let Some(part) = self.parts.iter_mut().find(|part| part.serial == serial) {
                 part.place = Some(Place {
                     facts,
@@ -362,6 +374,7 @@ impl Fetcher {
         self.failures += 1;
         self.retry_at = Some(Instant::now() + backoff.min(MAX_BACKOFF));
         self.connecting = None;
+        self.placing = None;
         self.reading = None;
         self.held = None;
         self.slab.clear();
@@ -407,9 +420,12 @@ impl Fetcher {
         // The request goes out now, so that the server works while what came before is handled.
         if let Some(Reading { stream, .. }) = &mut self.reading
             && let Stream::Starting(starting) = stream
-            && let Some(Ok(rows)) = starting.now_or_never()
+            && let Some(started) = starting.now_or_never()
         {
-            *stream = Stream::Rows(Box::pin(rows));
+            *stream = match started {
+                Ok(rows) => Stream::Rows(Box::pin(rows)),
+                Err(error) => Stream::Failed(Some(error)),
+            };
         }
     }
 
@@ -467,8 +483,10 @@ impl Fetcher {
             };
             *stream = Stream::Rows(Box::pin(rows));
         }
-        let Stream::Rows(rows) = stream else {
-            return Ok(None);
+        let rows = match stream {
+            Stream::Rows(rows) => rows,
+            Stream::Failed(error) => return error.take().map(failed).map_or(Ok(None), Err),
+            Stream::Starting(_) => return Ok(None),
         };
         // Rows mostly are there already, and a timer for each would cost more than the row.
         let row = match rows.next().now_or_never() {

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use interline_core::{BoxFuture, Position, Result};
+use interline_core::{BoxFuture, Partition, Position, Result};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{RowStream, Statement};
 
@@ -56,7 +56,7 @@ const BOUNDS: &str = "select c.o, coalesce(r.id, 0),
 /// A connection that reads.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) session: Session,
+    pub(super) session: Arc<Session>,
     read: Statement,
 }
 
@@ -126,50 +126,68 @@ pub(super) async fn connect(
     let (read, gone) = tokio::time::timeout(link.timeout(), asking)
         .await
         .map_err(|_| late("read"))??;
+    let session = Arc::new(session);
     Ok((Line { session, read }, gone))
 }
 
-/// Where readings begin that were not placed yet: serial, topic and cursor of each.
-pub(super) async fn resolve(
-    link: &Link,
-    line: &Line,
-    parts: &[Part],
-) -> Result<Vec<(u64, Facts, i64)>> {
-    let mut fresh = Vec::new();
-    for part in parts.iter().filter(|part| part.place.is_none()) {
-        let topic = &part.partition.topic;
-        let facts = match link.topics.known(topic) {
-            Some(facts) => Some(facts),
-            None => {
-                let (resolved, client) = (&link.resolved, &line.session.client);
-                let listed = link.topics.refresh("read", resolved, client).await?;
-                listed.get(topic).copied()
-            }
-        };
-        fresh.push((part, facts.ok_or_else(|| missing_topic("read", topic))?));
-    }
-    let topics: Vec<i32> = fresh.iter().map(|(_, facts)| facts.id).collect();
-    let indexes: Vec<i16> = fresh
-        .iter()
-        .map(|(part, _)| part.partition.index as i16)
-        .collect();
-    let bounds = line
-        .session
-        .client
-        .query(&link.resolved.schema.sql(BOUNDS), &[&topics, &indexes])
-        .await
-        .map_err(|error| postgres("read", error))?;
-    let mut placed = Vec::with_capacity(fresh.len());
-    for row in &bounds {
-        let (part, facts) = &fresh[(row.get::<_, i64>(0) - 1).unsigned_abs() as usize];
-        let cursor = cursor(link, part, row.get(1), row.get(2))?;
-        placed.push((part.serial, *facts, cursor));
-    }
-    Ok(placed)
+/// A partition whose place is not known yet.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    serial: u64,
+    partition: Partition,
+    after: Option<Position>,
 }
 
-/// The id after which `part` begins, if everything behind it is still there.
-fn cursor(link: &Link, part: &Part, dropped: i64, last: i64) -> Result<i64> {
+impl Fresh {
+    pub(super) fn new(part: &Part) -> Self {
+        Self {
+            serial: part.serial,
+            partition: part.partition.clone(),
+            after: part.after,
+        }
+    }
+}
+
+/// Where readings begin: serial, topic and cursor of each.
+pub(super) async fn resolve(
+    link: Arc<Link>,
+    session: Arc<Session>,
+    fresh: Vec<Fresh>,
+) -> Result<Vec<(u64, Facts, i64)>> {
+    let asking = async {
+        let mut known = Vec::new();
+        for part in &fresh {
+            let topic = &part.partition.topic;
+            let facts = match link.topics.known(topic) {
+                Some(facts) => Some(facts),
+                None => {
+                    let (resolved, client) = (&link.resolved, &session.client);
+                    let listed = link.topics.refresh("read", resolved, client).await?;
+                    listed.get(topic).copied()
+                }
+            };
+            known.push(facts.ok_or_else(|| missing_topic("read", topic))?);
+        }
+        let topics: Vec<i32> = known.iter().map(|facts| facts.id).collect();
+        let index = |part: &Fresh| part.partition.index as i16;
+        let indexes: Vec<i16> = fresh.iter().map(index).collect();
+        let sql = link.resolved.schema.sql(BOUNDS);
+        let bounds = session.client.query(&sql, &[&topics, &indexes]).await;
+        let mut placed = Vec::with_capacity(fresh.len());
+        for row in &bounds.map_err(|error| postgres("read", error))? {
+            let at = (row.get::<_, i64>(0) - 1).unsigned_abs() as usize;
+            let cursor = cursor(&link, &fresh[at], row.get(1), row.get(2))?;
+            placed.push((fresh[at].serial, known[at], cursor));
+        }
+        Ok(placed)
+    };
+    tokio::time::timeout(link.timeout(), asking)
+        .await
+        .map_err(|_| late("read"))?
+}
+
+/// The id after which a reading begins, if everything behind it is still there.
+fn cursor(link: &Link, part: &Fresh, dropped: i64, last: i64) -> Result<i64> {
     let Some(after) = part.after else {
         return Ok(dropped);
     };
