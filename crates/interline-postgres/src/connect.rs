@@ -12,7 +12,7 @@ use crate::link::Link;
 use crate::migrate::migrate;
 use crate::places::Places;
 use crate::session::{Purpose, within};
-use crate::{SCHEME, Transport, watch};
+use crate::{SCHEME, Transport, upkeep, watch};
 
 /// The oldest server that knows transaction ids of 64 bits.
 const OLDEST: i32 = 130_000;
@@ -61,6 +61,7 @@ where
         .refresh("connect", &link.resolved, client)
         .await?;
     watch::start(&link);
+    upkeep::start(&link);
     Ok(Transport::new(Arc::clone(&link)))
 }
 

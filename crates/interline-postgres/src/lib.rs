@@ -8,6 +8,7 @@ mod error;
 mod feed;
 mod fetch;
 mod horizon;
+mod inbox;
 mod link;
 mod migrate;
 mod places;
@@ -20,6 +21,7 @@ mod store;
 mod tls;
 mod topics;
 mod transport;
+mod upkeep;
 mod watch;
 
 pub use crate::config::Config;
@@ -37,8 +39,10 @@ pub mod native {
     pub use crate::connect::declared;
     pub use crate::control::{Control, Groups};
     pub use crate::feed::{Feed, Source};
+    pub use crate::inbox::Inbox;
     pub use crate::migrate::{Migration, migrations};
-    pub use crate::publisher::Publisher;
+    pub use crate::publisher::{Publisher, publish_in, wake};
     pub use crate::reader::Reader;
     pub use crate::store::Store;
+    pub use crate::upkeep::{Upkeep, keep_house};
 }

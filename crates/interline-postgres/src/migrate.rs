@@ -8,10 +8,11 @@ use crate::config::Resolved;
 use crate::error::{error, postgres};
 use crate::schema::Schema;
 
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("log", include_str!("migrations/0001_log.sql")),
     ("sql", include_str!("migrations/0002_sql.sql")),
     ("groups", include_str!("migrations/0003_groups.sql")),
+    ("inbox", include_str!("migrations/0004_inbox.sql")),
 ];
 
 /// What the schema is before it has a version.

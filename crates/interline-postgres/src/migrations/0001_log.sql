@@ -14,9 +14,9 @@ create table {s}.meta (
     single boolean primary key default true check (single),
     -- Every id below it may have been dropped.
     dropped_to bigint not null default 0,
-    -- When the present range of the log and the present generation of copies were begun.
-    range_at timestamptz not null default clock_timestamp(),
-    copies_at timestamptz not null default clock_timestamp()
+    -- When the present generations of copies and of the inbox were begun.
+    copies_at timestamptz not null default clock_timestamp(),
+    inbox_at timestamptz not null default clock_timestamp()
 );
 insert into {s}.meta default values;
 
@@ -78,36 +78,55 @@ create table {s}.log (
 -- compressed already.
 alter table {s}.log alter column payload set storage external;
 
--- Range `number` of the log has the ids from number << 40 on: more than can ever be given, so
--- that a range ends when `next_range` says so and not when it is full.
+-- The ranges of the log. Range `number` has the ids from number << 40 on: more than can ever be
+-- given, so that a range ends when `next_range` says so and not when it is full.
+create table {s}.ranges (
+    number bigint primary key,
+    -- When its first id could be given; null before.
+    begun_at timestamptz,
+    -- Its events are beyond retention: it is being dropped.
+    dropping boolean not null default false
+);
+
 create function {s}.add_range(number bigint) returns void language plpgsql as $$
 begin
-    if to_regclass(format('{s}.log_%s', number)) is not null then
+    if exists (select from {s}.ranges r where r.number = add_range.number) then
         return;
     end if;
+    insert into {s}.ranges (number) values (add_range.number);
     execute format('create table {s}.log_%s (like {s}.log including all)', number);
+    -- A superuser may have come by; the next one may be the owner.
+    execute format('alter table {s}.log_%s owner to %s', number,
+        (select c.relowner::regrole from pg_class c where c.oid = '{s}.log'::regclass));
     -- `attach` lets publishing go on, which `create table .. partition of` would stop.
     execute format(
         'alter table {s}.log attach partition {s}.log_%s for values from (%s) to (%s)',
         number, number << 40, (number + 1) << 40);
 end
 $$;
-select {s}.add_range(0), {s}.add_range(1);
 
--- Begins the next range: the ids that follow are in it.
-create function {s}.next_range() returns bigint language plpgsql as $$
+-- Begins the next range, unless the present one is empty: the ids that follow are in it.
+create function {s}.next_range() returns boolean language plpgsql as $$
 declare
-    number bigint;
+    last bigint;
+    next bigint;
 begin
     -- Two calls at once would set the sequence back under ids given in between.
     perform pg_advisory_xact_lock('{s}.log'::regclass::int, 1);
-    select (last_value >> 40) + 1 into number from {s}.log_id;
-    perform {s}.add_range(number), {s}.add_range(number + 1);
-    perform setval('{s}.log_id'::regclass, number << 40);
-    update {s}.meta set range_at = clock_timestamp();
-    return number;
+    select l.last_value into last from {s}.log_id l;
+    next := (last >> 40) + 1;
+    if last <= (next - 1) << 40 then
+        return false;
+    end if;
+    perform {s}.add_range(next), {s}.add_range(next + 1);
+    perform setval('{s}.log_id'::regclass, next << 40);
+    update {s}.ranges r set begun_at = clock_timestamp() where r.number = next;
+    return true;
 end
 $$;
+
+select {s}.add_range(0), {s}.add_range(1);
+update {s}.ranges set begun_at = clock_timestamp() where number = 0;
 
 -- The last id of a partition that was dropped.
 create table {s}.retained (

@@ -40,6 +40,18 @@ impl std::fmt::Debug for Column<'_> {
     }
 }
 
+impl Column<'_> {
+    /// The type of the whole column.
+    pub(super) fn array(&self) -> Type {
+        match self.element {
+            Type::INT4 => Type::INT4_ARRAY,
+            Type::INT2 => Type::INT2_ARRAY,
+            Type::UUID => Type::UUID_ARRAY,
+            _ => Type::BYTEA_ARRAY,
+        }
+    }
+}
+
 /// The columns in the order of the statement's parameters.
 pub(super) fn columns(batch: &Batch) -> [Column<'_>; 6] {
     let all: [(Type, Write); 6] = [

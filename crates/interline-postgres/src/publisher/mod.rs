@@ -2,8 +2,10 @@
 
 mod call;
 mod columns;
+mod insert;
 mod ledger;
 mod rows;
+mod within;
 mod writer;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use crate::link::Link;
 
 #[cfg(test)]
 pub(crate) use self::rows::pack_headers;
+pub use self::within::{publish_in, wake};
 
 /// The bytes that may be without outcome before `enqueue` waits, in KiB: 64 MiB.
 const WINDOW_KIB: usize = 64 << 10;

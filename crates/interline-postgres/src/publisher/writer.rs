@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use interline_core::{BoxFuture, Error, ErrorKind, Outcome, Result};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use super::call::Chunk;
-use super::columns::{Batch, columns};
+use super::columns::Batch;
+use super::insert::{self, Answer};
 use super::ledger::Ledger;
 use crate::error::{error, missing_topic, postgres};
 use crate::link::Link;
@@ -32,51 +32,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// After which time without an answer the connection is given up and the batch sent again.
 const SILENCE: Duration = Duration::from_secs(10);
-
-/// One batch. Statements on one connection run one after the other but are committed one by one:
-/// `interline.batch` lets none run unless the one before it did, so that nothing that has to be
-/// sent again is overtaken. What a topic has already, by event, is left out; a topic that is gone
-/// takes nothing.
-const INSERT: &str = "with u as materialized (
-    select u.* from unnest($1::int4[], $2::int2[], $3::uuid[], $4::bytea[], $5::bytea[], $6::bytea[])
-        with ordinality u (topic, part, event, key, headers, payload, o)
-    where current_setting('interline.batch') = $7::text
-), k as (
-    select u.topic, u.event, u.o from u
-    where exists (select from {s}.topics t where t.id = u.topic)
-), n as (
-    insert into {s}.copies_new (topic, event)
-    select k.topic, k.event from k
-    where not exists (
-        select from {s}.copies_old c where c.topic = k.topic and c.event = k.event)
-    order by k.topic, k.event
-    on conflict do nothing
-    returning topic, event
-), f as materialized (
-    select u.* from u join n on n.topic = u.topic and n.event = u.event
-), i as (
-    insert into {s}.log (topic, part, key, headers, payload)
-    select f.topic, f.part, f.key, f.headers, f.payload from f order by f.o
-    returning id
-)
-select r.*, case when r.ran > 0 then set_config('interline.batch', $8::text, false) end
-from (select
-    (select array_agg(i.id order by i.id) from i) ids,
-    (select array_agg(f.o order by f.o) from f) stored,
-    (select array_agg(u.o) from u where not exists (select from k where k.o = u.o)) absent,
-    (select count(*) from u) ran
-    offset 0) r";
-
-/// What became of a statement.
-struct Answer {
-    /// The ids of what was stored and its places in the batch, both ascending.
-    ids: Vec<i64>,
-    stored: Vec<i64>,
-    /// The places of events whose topic is gone.
-    absent: Vec<i64>,
-    /// Whether it ran at all.
-    ran: bool,
-}
 
 type Flight = BoxFuture<'static, (Batch, Result<Answer, tokio_postgres::Error>)>;
 
@@ -175,7 +130,7 @@ impl Writer {
             let failed = |error| postgres("publish", error);
             let begin = "set interline.batch = '0'";
             session.client.batch_execute(begin).await.map_err(failed)?;
-            let sql = resolved.schema.sql(INSERT);
+            let sql = resolved.schema.sql(&insert::in_line_sql());
             let insert = session.client.prepare(&sql).await.map_err(failed)?;
             Ok(Line {
                 session,
@@ -289,30 +244,18 @@ impl Writer {
     }
 
     async fn settle(&mut self, batch: &Batch, answer: &Answer) {
-        let durability = self.link.capabilities.durability;
-        let mut stored = answer.stored.iter().zip(&answer.ids).peekable();
         let mut absent = Vec::new();
         let mut place = 0;
         for chunk in &batch.chunks {
             let mut outcomes = Vec::with_capacity(chunk.len());
             for at in chunk.from..chunk.to {
                 place += 1;
-                let row = &chunk.call.rows[at];
-                let id = stored.next_if(|(o, _)| **o == place).map(|(_, id)| *id);
-                if let Some(id) = id {
-                    outcomes.push((
-                        at,
-                        Outcome::Stored {
-                            partition: row.part.unsigned_abs().into(),
-                            position: self.link.places.position(id),
-                            durability,
-                        },
-                    ));
-                } else if answer.absent.contains(&place) {
+                if answer.absent.contains(&place) {
                     absent.push((Arc::clone(&chunk.call), at));
-                } else {
-                    outcomes.push((at, Outcome::Duplicate { position: None }));
+                    continue;
                 }
+                let row = &chunk.call.rows[at];
+                outcomes.push((at, answer.outcome(&self.link, row, place)));
             }
             self.ledger.finish(&chunk.call, chunk.call.settle(outcomes));
         }
@@ -349,32 +292,10 @@ impl Line {
         let client = Arc::clone(&self.session.client);
         let insert = self.insert.clone();
         self.flights.push_back(Box::pin(async move {
-            let answer = insert_batch(&client, &insert, &batch, before).await;
+            let answer = insert::in_line(&client, &insert, &batch, before).await;
             (batch, answer)
         }));
     }
-}
-
-async fn insert_batch(
-    client: &Client,
-    insert: &Statement,
-    batch: &Batch,
-    before: u64,
-) -> Result<Answer, tokio_postgres::Error> {
-    let columns = columns(batch);
-    let (before, number) = (before.to_string(), (before + 1).to_string());
-    let [topic, part, event, key, headers, payload] = &columns;
-    let parameters: [&(dyn ToSql + Sync); 8] = [
-        topic, part, event, key, headers, payload, &before, &number,
-    ];
-    let row = client.query_one(insert, &parameters).await?;
-    let list = |at: usize| row.try_get::<_, Option<Vec<i64>>>(at);
-    Ok(Answer {
-        ids: list(0)?.unwrap_or_default(),
-        stored: list(1)?.unwrap_or_default(),
-        absent: list(2)?.unwrap_or_default(),
-        ran: row.try_get::<_, i64>(3)? > 0,
-    })
 }
 
 /// The next events to send, within the limits of a statement. An event whose copy is in it
