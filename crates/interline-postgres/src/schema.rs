@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_namespace_is_a_schema_of_its_own() {
-        let name = |namespace| Schema::new(namespace).map(|schema| schema.to_string());
+        let name = |namespace: Option<&str>| Schema::new(namespace).map(|s| s.to_string());
         assert_eq!(name(None).unwrap(), "\"interline\"");
         assert_eq!(name(Some("eu.Shop-1")).unwrap(), "\"interline_eu.Shop-1\"");
         for namespace in ["", "a\"b", "a'b", "a b", "{s}", "é", "a%s"] {

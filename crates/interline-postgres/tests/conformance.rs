@@ -1,12 +1,15 @@
 //! The conformance suite on a real server. `INTERLINE_POSTGRES_URL` names it;
 //! `INTERLINE_POSTGRES_KILL` and `INTERLINE_POSTGRES_START` are shell commands that kill it at once
-//! and start it again on its data.
+//! and start it again on its data. With `INTERLINE_POSTGRES_OWNER_URL` and
+//! `INTERLINE_POSTGRES_APP_URL` the suite runs under the least rights.
 
 use std::env;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use interline_core::{Error, ErrorKind, Result};
+use interline_core::{Error, ErrorKind, Result, Transport as _};
 use interline_testkit::{Foreign, Harness, Suite};
+use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
 fn main() -> ExitCode {
@@ -14,7 +17,11 @@ fn main() -> ExitCode {
 }
 
 fn harness() -> Harness {
-    Harness::new(|| async { interline_postgres::connect(url()?).await })
+    Harness::new(|| async {
+        let prepared = MIGRATED.get_or_try_init(migrate).await;
+        prepared?;
+        interline_postgres::connect(url()?).await
+    })
         .write_foreign(write)
         .outage(|| server("KILL"), || server("START"))
 }
@@ -24,9 +31,21 @@ fn missing(name: &str) -> Error {
         .remedy("run it by `cargo xtask it postgres`")
 }
 
+/// The schema is made once by its owner; the suite runs with the least rights.
+static MIGRATED: OnceCell<()> = OnceCell::const_new();
+
+async fn migrate() -> Result<()> {
+    let Ok(owner) = env::var("INTERLINE_POSTGRES_OWNER_URL") else {
+        return Ok(());
+    };
+    let owner = interline_postgres::connect(owner).await?;
+    owner.close(Duration::from_secs(5)).await
+}
+
 fn url() -> Result<String> {
     let name = "INTERLINE_POSTGRES_URL";
-    env::var(name).map_err(|_| missing(name))
+    let url = env::var("INTERLINE_POSTGRES_APP_URL").or_else(|_| env::var(name));
+    url.map_err(|_| missing(name))
 }
 
 async fn server(verb: &str) -> Result<()> {
