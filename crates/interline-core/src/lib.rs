@@ -4,6 +4,7 @@ mod capabilities;
 mod envelope;
 mod error;
 mod event;
+mod inbox;
 pub mod limits;
 mod name;
 mod pattern;
@@ -24,6 +25,7 @@ pub use crate::envelope::{
 };
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::event::{Codec, Event, EventKey};
+pub use crate::inbox::{Claim, Inbox};
 pub use crate::name::{Group, Instance, MAX_GROUP, MAX_TOPIC, Partition, Topic};
 pub use crate::pattern::Pattern;
 pub use crate::transport::*;
