@@ -5,9 +5,12 @@ mod client;
 mod codec;
 mod config;
 mod connect;
+mod control;
 mod error;
+mod feed;
 mod health;
 mod keys;
+mod leases;
 mod probe;
 mod publisher;
 mod reader;
@@ -32,6 +35,8 @@ pub mod native {
     pub use interline_transport::settings::{Profile, Secret, Shared, Tls};
 
     pub use crate::admin::Admin;
+    pub use crate::control::Control;
+    pub use crate::feed::Feed;
     pub use crate::publisher::Publisher;
     pub use crate::reader::Reader;
 }

@@ -12,21 +12,28 @@ pub(crate) struct Script {
 }
 
 macro_rules! scripts {
-    ($($name:ident $file:literal $what:literal)*) => {$(
+    ($($name:ident = $($file:literal)+, $what:literal)*) => {$(
         #[doc = $what]
         pub(crate) static $name: Script = Script {
-            text: include_str!(concat!("lua/", $file, ".lua")),
-            sha: LazyLock::new(|| {
-                fred::util::sha1_hash(include_str!(concat!("lua/", $file, ".lua"))).into()
-            }),
+            text: concat!($(include_str!(concat!("lua/", $file, ".lua"))),+),
+            sha: LazyLock::new(|| fred::util::sha1_hash($name.text).into()),
         };
     )*};
 }
 scripts! {
-    CREATE "create" "Makes a topic, or tells how it is."
-    DELETE "delete" "Deletes a topic."
-    PUBLISH "publish" "Stores a batch."
-    STAND "stand" "Tells how partitions stand against places in them."
+    CREATE = "create", "Makes a topic, or tells how it is."
+    DELETE = "delete", "Deletes a topic."
+    PUBLISH = "publish", "Stores a batch."
+    STAND = "stand", "Tells how partitions stand against places in them."
+    BEGIN = "group" "begin", "Makes a group known."
+    LOOK = "group" "look", "Shows that a member lives, and tells how its group stands."
+    CLAIM = "group" "claim", "Takes partitions."
+    REVOKE = "group" "revoke", "Notes that partitions will be released."
+    COMMIT = "group" "commit", "Stores checkpoints."
+    LEAVE = "group" "leave", "Removes a member."
+    SURVEY = "group" "survey", "Tells how a group stands without being a member."
+    RESET = "group" "reset", "Moves a group that nobody is in."
+    DISBAND = "group" "disband", "Deletes a group that nobody is in."
 }
 
 impl Script {

@@ -15,6 +15,7 @@ use futures_util::future::try_join_all;
 use interline_core::{
     Batch, Budget, Error, ErrorKind, Fence, Flow, Partition, Position, Recorded, Result, Topic,
 };
+use interline_transport::lease;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -193,6 +194,17 @@ impl Source {
         }
     }
 
+    /// How far a partition was read.
+    pub(crate) fn position(&self, partition: &Partition) -> Option<Position> {
+        let waiting = self.read.iter().find(|(_, batch)| batch.partition == *partition);
+        let at = self.place(partition)?;
+        // What waits here was not handed out.
+        match waiting.and_then(|(_, batch)| batch.records.first()) {
+            Some(_) => None,
+            None => Some(self.parts[at].position),
+        }
+    }
+
     fn place(&self, partition: &Partition) -> Option<usize> {
         self.parts.iter().position(|part| part.partition == *partition)
     }
@@ -365,13 +377,8 @@ impl Source {
 
     /// Sends the next request for every partition that flows.
     fn request(&mut self, link: Arc<Link>) {
-        let waits = |part: &Part| self.read.iter().any(|(id, _)| *id == part.id);
-        // A stopped partition whose events wait here is not read further: they are held once.
-        let open: Vec<&Part> = self
-            .parts
-            .iter()
-            .filter(|part| part.flow == Flow::Open && !(waits(part) && self.is_stalled(part)))
-            .collect();
+        let flowing = self.parts.iter().filter(|part| part.flow == Flow::Open);
+        let open: Vec<&Part> = flowing.collect();
         if open.is_empty() {
             return;
         }
@@ -388,10 +395,6 @@ impl Source {
         let read = async move { link.call("read", "XREAD", args).await };
         self.wake.is_rung = false;
         self.task = Some(Task::Read(tokio::spawn(read), asked));
-    }
-
-    fn is_stalled(&self, part: &Part) -> bool {
-        part.flow == Flow::Stopped
     }
 
     /// Ends a read that waits at the server, so that the next one reads what has changed.
@@ -621,4 +624,22 @@ fn split(mut batch: Batch, budget: Budget) -> (Batch, Option<Batch>) {
 
 fn integer(number: usize) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+impl lease::Source for Source {
+    fn open(&mut self, partition: &Partition, fence: Fence, after: Option<Position>) {
+        Self::open(self, partition, fence, after);
+    }
+
+    fn close(&mut self, partition: &Partition) {
+        Self::close(self, partition);
+    }
+
+    fn flow(&mut self, partition: &Partition, flow: Flow) {
+        Self::flow(self, partition, flow);
+    }
+
+    async fn next(&mut self, budget: Budget) -> Result<Batch> {
+        Self::next(self, budget).await
+    }
 }

@@ -82,7 +82,7 @@ pub(crate) async fn ask(
 }
 
 
-fn gone(operation: &'static str, facts: &Facts, store: Option<&str>) -> Error {
+pub(crate) fn gone(operation: &'static str, facts: &Facts, store: Option<&str>) -> Error {
     let topic = &facts.topic;
     if store == Some(&facts.store) {
         return error(

@@ -68,6 +68,7 @@ struct Core {
 }
 
 /// Closes a publisher from outside, without keeping it alive.
+#[derive(Debug)]
 pub(crate) struct Closer(std::sync::Weak<Core>);
 
 impl Publisher {
