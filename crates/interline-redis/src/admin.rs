@@ -1,6 +1,7 @@
 //! Administration of topics and groups.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fred::types::Value;
 use interline_core::{
@@ -8,7 +9,6 @@ use interline_core::{
     Result, Start, Topic, TopicInfo, TopicSpec,
 };
 use interline_transport::lease::MemberId;
-
 
 use crate::leases::GroupStore;
 use crate::reply::{self, number, odd, text, texts};
@@ -21,6 +21,20 @@ use crate::topics::{self, Facts};
 pub struct Admin(pub(crate) Arc<Server>);
 
 impl Admin {
+    /// Removes from a topic, now, what is older than its retention and settled by every group that
+    /// was seen within it; how many events were removed. Every connection does so once a minute
+    /// for all topics.
+    ///
+    /// Streams are cut in pieces of about 100 events: up to that many more may stay.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) for an unknown topic; when the server cannot be reached.
+    pub async fn trim(&self, topic: &Topic) -> Result<u64> {
+        self.0.check_open("trim")?;
+        let facts = self.existing("trim", topic).await?;
+        topics::trim(&self.0, &facts, Duration::ZERO).await
+    }
+
     /// The topics that are there, with their names.
     async fn facts(&self, operation: &'static str, topics: Vec<Topic>) -> Result<Vec<Arc<Facts>>> {
         let asked = topics.iter().map(|topic| self.0.ask(operation, topic));
@@ -171,11 +185,18 @@ impl interline_core::Admin for Admin {
     async fn delete_group(&self, group: &Group) -> Result<()> {
         self.0.check_open("delete group")?;
         for topic in topics::names(&self.0, "delete group").await? {
-            if !self.groups_of("delete group", &topic).await?.contains(group) {
+            if !self
+                .groups_of("delete group", &topic)
+                .await?
+                .contains(group)
+            {
                 continue;
             }
             let store = self.store(group, &topic);
-            match store.run("delete group", &DISBAND, group.as_str(), []).await {
+            match store
+                .run("delete group", &DISBAND, group.as_str(), [])
+                .await
+            {
                 Err(gone) if gone.kind() == ErrorKind::NotFound => {}
                 done => drop(done?),
             }

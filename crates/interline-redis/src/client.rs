@@ -5,7 +5,6 @@
 //! queue. A server that hangs is noticed by the answer that does not come. The driver's
 //! configuration would show the password if it were printed, so it never leaves this module.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -234,6 +233,3 @@ fn client(resolved: &Resolved, purpose: Use) -> Result<Client> {
         Some(policy),
     ))
 }
-
-/// A connection shared by handles.
-pub(crate) type Shared = Arc<Link>;

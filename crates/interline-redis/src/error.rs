@@ -79,10 +79,9 @@ pub(crate) fn server(operation: &'static str, text: &str) -> Error {
             ErrorKind::Unavailable,
             "this server is a replica: name the primary",
         ),
-        "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS" | "TRYAGAIN" => (
-            ErrorKind::Unavailable,
-            "wait; it is tried again by itself",
-        ),
+        "LOADING" | "BUSY" | "MASTERDOWN" | "NOREPLICAS" | "TRYAGAIN" => {
+            (ErrorKind::Unavailable, "wait; it is tried again by itself")
+        }
         "WRONGTYPE" => (
             ErrorKind::Protocol,
             "another application uses this key: choose a `namespace` of your own",

@@ -47,8 +47,7 @@ impl Keys {
 
     /// Two hashes: the events of the present and of the last dedupe window.
     pub(crate) fn seen(&self, topic: &Topic) -> [Bytes; 2] {
-        ["seen", "seen-before"]
-            .map(|name| format!("{}:{{{topic}}}:{name}", self.prefix).into())
+        ["seen", "seen-before"].map(|name| format!("{}:{{{topic}}}:{name}", self.prefix).into())
     }
 
     /// A hash: when each group was last seen.

@@ -67,7 +67,14 @@ impl GroupStore {
         let [members, leases, checkpoints] = keys.group(topic, group);
         let (store, groups) = (keys.store(), keys.groups(topic));
         Self {
-            keys: [keys.topic(topic), store, groups, members, leases, checkpoints],
+            keys: [
+                keys.topic(topic),
+                store,
+                groups,
+                members,
+                leases,
+                checkpoints,
+            ],
             group: group.clone(),
             topic: topic.clone(),
             server,
@@ -94,7 +101,11 @@ impl GroupStore {
         let facts = self.facts(operation).await?;
         let mut all = vec![Value::Bytes(facts.incarnation.clone()), who.into()];
         all.extend(args);
-        let answer = self.server.link.run(operation, script, &self.keys, all).await?;
+        let answer = self
+            .server
+            .link
+            .run(operation, script, &self.keys, all)
+            .await?;
         let mut answer = list(answer).into_iter();
         match answer.next().and_then(text).as_deref() {
             Some("ok") => Ok(answer),
@@ -106,7 +117,10 @@ impl GroupStore {
             Some("stale") => Err(error(
                 ErrorKind::PositionLost,
                 operation,
-                format!("group `{}` stands in another topic `{}`", self.group, self.topic),
+                format!(
+                    "group `{}` stands in another topic `{}`",
+                    self.group, self.topic
+                ),
                 "the server was restored without it: reset the group",
             )),
             Some("live") => Err(error(
@@ -120,7 +134,11 @@ impl GroupStore {
     }
 
     /// The places at which a reading of all partitions starts, as checkpoints.
-    pub(crate) async fn starts(&self, operation: &'static str, start: &Start) -> Result<Vec<Value>> {
+    pub(crate) async fn starts(
+        &self,
+        operation: &'static str,
+        start: &Start,
+    ) -> Result<Vec<Value>> {
         let facts = self.facts(operation).await?;
         let store = self.keys[1].clone();
         let places = stand::start(&self.server.link, operation, &facts, store, start).await?;
@@ -158,7 +176,9 @@ fn fence(fence: Fence) -> Value {
 impl LeaseStore for GroupStore {
     async fn begin(&self, start: &Start) -> Result<()> {
         let starts = self.starts("subscribe", start).await?;
-        let begun = self.run("subscribe", &BEGIN, self.group.as_str(), starts).await;
+        let begun = self
+            .run("subscribe", &BEGIN, self.group.as_str(), starts)
+            .await;
         begun.map(|_| ())
     }
 
@@ -173,7 +193,10 @@ impl LeaseStore for GroupStore {
         let live = answer.next().map(texts).unwrap_or_default();
         let mut partitions = Vec::new();
         for row in answer {
-            let row = text(row).as_deref().and_then(seen).ok_or_else(|| odd("read"))?;
+            let row = text(row)
+                .as_deref()
+                .and_then(seen)
+                .ok_or_else(|| odd("read"))?;
             partitions.push(row);
         }
         partitions.sort_unstable_by_key(|(index, _)| *index);
@@ -199,8 +222,12 @@ impl LeaseStore for GroupStore {
     }
 
     async fn revoke(&self, me: &MemberId, owned: Vec<(u32, Fence)>) -> Result<()> {
-        let pairs = owned.iter().flat_map(|(at, token)| [index(*at), fence(*token)]);
-        self.run("release", &REVOKE, me.as_str(), pairs).await.map(|_| ())
+        let pairs = owned
+            .iter()
+            .flat_map(|(at, token)| [index(*at), fence(*token)]);
+        self.run("release", &REVOKE, me.as_str(), pairs)
+            .await
+            .map(|_| ())
     }
 
     async fn commit(

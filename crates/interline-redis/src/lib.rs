@@ -9,8 +9,11 @@ mod control;
 mod error;
 mod feed;
 mod health;
+mod inbox;
+mod keeper;
 mod keys;
 mod leases;
+pub mod native;
 mod probe;
 mod publisher;
 mod reader;
@@ -29,14 +32,3 @@ pub use crate::transport::Transport;
 
 /// The scheme of this transport's URLs; `rediss` is the same over TLS.
 pub const SCHEME: &str = "redis";
-
-/// What is Redis' alone.
-pub mod native {
-    pub use interline_transport::settings::{Profile, Secret, Shared, Tls};
-
-    pub use crate::admin::Admin;
-    pub use crate::control::Control;
-    pub use crate::feed::Feed;
-    pub use crate::publisher::Publisher;
-    pub use crate::reader::Reader;
-}

@@ -31,7 +31,11 @@ impl Probe {
         check_server(&info, resolved)?;
         let aof = field(&info, "aof_enabled") == Some("1");
         let settings = link
-            .call("connect", "CONFIG", vec!["GET".into(), "appendfsync".into()])
+            .call(
+                "connect",
+                "CONFIG",
+                vec!["GET".into(), "appendfsync".into()],
+            )
             .await;
         let probed = match settings {
             Ok(answer) => texts(answer).into_iter().nth(1).flatten(),
@@ -68,7 +72,10 @@ impl Probe {
             return Err(error(
                 ErrorKind::Config,
                 operation,
-                format!("`{}` gives durability {has} and {min} is required", resolved.place),
+                format!(
+                    "`{}` gives durability {has} and {min} is required",
+                    resolved.place
+                ),
                 format!("`{fix}`, or accept less with `min_durability={has}`"),
             ));
         }

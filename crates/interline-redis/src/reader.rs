@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use interline_core::{Batch, Budget, Partition, Position, ReadSpec, Result, Topic, Until};
+use interline_transport::lease::Source as _;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::closed;
@@ -138,7 +139,11 @@ async fn wanted(server: &Server, spec: &ReadSpec) -> Result<Vec<Arc<Facts>>> {
     for name in spec.topics.iter().filter_map(|pattern| pattern.as_exact()) {
         wanted.push(Topic::system(name)?);
     }
-    if spec.topics.iter().any(|pattern| pattern.as_exact().is_none()) {
+    if spec
+        .topics
+        .iter()
+        .any(|pattern| pattern.as_exact().is_none())
+    {
         let fits = |topic: &Topic| {
             let stars = spec.topics.iter().filter(|p| p.as_exact().is_none());
             !topic.is_system() && stars.into_iter().any(|p| p.matches(topic.as_str()))

@@ -33,6 +33,9 @@ scripts! {
     LEAVE = "group" "leave", "Removes a member."
     SURVEY = "group" "survey", "Tells how a group stands without being a member."
     RESET = "group" "reset", "Moves a group that nobody is in."
+    TRIM = "trim", "Removes what is old and settled."
+    INBOX_CLAIM = "inbox_claim", "Claims an event for a group."
+    INBOX_RELEASE = "inbox_release", "Gives a claim back."
     DISBAND = "group" "disband", "Deletes a group that nobody is in."
 }
 
@@ -45,7 +48,9 @@ impl Script {
     pub(crate) fn head(&self, keys: &[Bytes]) -> Vec<Value> {
         let mut head = Vec::with_capacity(keys.len() + 2);
         head.push(Value::Bytes(Bytes::clone(&self.sha)));
-        head.push(Value::Integer(i64::try_from(keys.len()).unwrap_or(i64::MAX)));
+        head.push(Value::Integer(
+            i64::try_from(keys.len()).unwrap_or(i64::MAX),
+        ));
         head.extend(keys.iter().cloned().map(Value::Bytes));
         head
     }

@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use bytes::Bytes;
 use fred::types::Value;
 use interline_core::{Durability, ErrorKind, Result, State, Topic};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use crate::client::{Link, Use};
 use crate::config::Resolved;
 use crate::error::{closed, error};
+use crate::keeper;
 use crate::probe::Probe;
 use crate::topics::{self, Facts};
 
@@ -23,6 +24,13 @@ pub(crate) struct Server {
     probe: RwLock<Probe>,
     topics: RwLock<HashMap<Topic, Arc<Facts>>>,
     closed: watch::Sender<bool>,
+    keeper: OnceLock<AbortHandle>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop_keeper();
+    }
 }
 
 impl fmt::Debug for Server {
@@ -43,13 +51,40 @@ impl Server {
         let mark: Value = Uuid::new_v4().simple().to_string().into();
         let store = Value::Bytes(resolved.keys.store());
         link.call("connect", "SETNX", vec![store, mark]).await?;
-        Ok(Arc::new(Self {
+        let server = Arc::new(Self {
             resolved,
             link,
             probe: RwLock::new(probe),
             topics: RwLock::default(),
             closed: watch::Sender::new(false),
-        }))
+            keeper: OnceLock::new(),
+        });
+        let keeper = tokio::spawn(keeper::run(Arc::downgrade(&server)));
+        server.keeper.get_or_init(|| keeper.abort_handle());
+        Ok(server)
+    }
+
+    fn stop_keeper(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.abort();
+        }
+    }
+
+    /// Takes over what the server says of itself now.
+    pub(crate) fn probed(&self, probe: Probe) {
+        if *self.probe() == probe {
+            return;
+        }
+        probe.warn(&self.resolved);
+        *self.probe.write().unwrap_or_else(PoisonError::into_inner) = probe;
+    }
+
+    /// Whether the server still promises what is required.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config) if its settings were changed since the connection was made.
+    pub(crate) fn check_promise(&self, operation: &'static str) -> Result<()> {
+        self.probe().check(&self.resolved, operation)
     }
 
     /// What an acknowledged publish survives.
@@ -77,6 +112,7 @@ impl Server {
 
     pub(crate) fn close(&self) {
         self.closed.send_replace(true);
+        self.stop_keeper();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -165,9 +201,4 @@ impl Server {
             ),
         )
     }
-}
-
-/// A key as an argument.
-pub(crate) fn arg(key: &Bytes) -> Value {
-    Value::Bytes(Bytes::clone(key))
 }

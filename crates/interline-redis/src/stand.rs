@@ -62,7 +62,13 @@ pub(crate) async fn ask(
     let mut keys = vec![facts.key.clone(), store];
     let mut args = Vec::with_capacity(2 * places.len());
     for (index, place) in places {
-        keys.push(facts.streams.get(*index as usize).cloned().unwrap_or_default());
+        keys.push(
+            facts
+                .streams
+                .get(*index as usize)
+                .cloned()
+                .unwrap_or_default(),
+        );
         args.push(Value::Integer((*index).into()));
         args.push(reply::id(*place).into());
     }
@@ -73,14 +79,16 @@ pub(crate) async fn ask(
     if incarnation.as_ref() != Some(&facts.incarnation) {
         return Err(gone(operation, facts, store.as_deref()));
     }
-    let now = answer.next().and_then(number).ok_or_else(|| odd(operation))?;
+    let now = answer
+        .next()
+        .and_then(number)
+        .ok_or_else(|| odd(operation))?;
     let stands: Option<Vec<Stand>> = answer.map(Stand::read).collect();
     match stands {
         Some(stands) if stands.len() == places.len() => Ok(Stands { now, stands }),
         _ => Err(odd(operation)),
     }
 }
-
 
 pub(crate) fn gone(operation: &'static str, facts: &Facts, store: Option<&str>) -> Error {
     let topic = &facts.topic;
@@ -127,11 +135,6 @@ impl Stand {
             Some(first) => before(first, self.first_kind),
             None => self.end(),
         }
-    }
-
-    /// How many events were counted up to the end.
-    pub(crate) fn head(&self) -> Position {
-        self.head
     }
 
     /// The count of the event at `place`, if its id counts it.
@@ -271,7 +274,9 @@ async fn first_since(
     let mut halves = list(entry).into_iter();
     let id = halves.next().and_then(bytes).unwrap_or_default();
     let position = reply::position(&id).ok_or_else(|| odd(operation))?;
-    let field = halves.next().and_then(|fields| list(fields).into_iter().next());
+    let field = halves
+        .next()
+        .and_then(|fields| list(fields).into_iter().next());
     let is_own = field.and_then(bytes).is_some_and(|name| &*name == b"ce");
     let kind = match is_own && position.1 > 0 {
         true => Kind::Dense,
@@ -300,26 +305,28 @@ pub(crate) async fn newest(
     ];
     let found = list(link.call(operation, "XREVRANGE", args).await?);
     let entry = found.into_iter().next().map(list);
-    let id = entry.and_then(|entry| entry.into_iter().next()).and_then(bytes);
+    let id = entry
+        .and_then(|entry| entry.into_iter().next())
+        .and_then(bytes);
     Ok(id.and_then(|id| reply::position(&id)))
 }
 
 fn ahead(partition: &Partition, place: Position, end: Position) -> Error {
-    lost(
-        format!(
-            "position {place} of {partition} is past its end {end}: {}",
-            match place.1.checked_sub(end.1) {
-                Some(count) if count > 0 && place.1 != BEFORE_ALL && end.0 > 0 =>
-                    format!("its last {count} events are lost"),
-                _ => "no such event is there".to_owned(),
-            }
-        ),
-    )
+    lost(format!(
+        "position {place} of {partition} is past its end {end}: {}",
+        match place.1.checked_sub(end.1) {
+            Some(count) if count > 0 && place.1 != BEFORE_ALL && end.0 > 0 =>
+                format!("its last {count} events are lost"),
+            _ => "no such event is there".to_owned(),
+        }
+    ))
 }
 
 /// An event was expected and a later one came.
 pub(crate) fn missing(partition: &Partition, place: Position, count: u64) -> Error {
-    lost(format!("{count} events of {partition} after position {place} are not kept"))
+    lost(format!(
+        "{count} events of {partition} after position {place} are not kept"
+    ))
 }
 
 /// An event came whose count was given before.

@@ -8,9 +8,9 @@ use interline_core::{Cleanup, Ensured, ErrorKind, Partition, Result, Topic, Topi
 use uuid::Uuid;
 
 use crate::error::error;
-use crate::reply::{list, odd, text, texts};
-use crate::scripts::{CREATE, DELETE};
-use crate::server::{Server, arg};
+use crate::reply::{self, list, odd, text, texts};
+use crate::scripts::{CREATE, DELETE, TRIM};
+use crate::server::Server;
 
 /// A topic as it was when it was asked for. Nothing of it changes while it exists; a topic of the
 /// same name that was made anew has another incarnation.
@@ -133,14 +133,26 @@ fn check(spec: &TopicSpec) -> Result<()> {
         let message = format!("topic `{}`: {message}", spec.topic);
         Err(error(ErrorKind::Invalid, "ensure", message, remedy))
     };
-    if spec.partitions.is_some_and(|count| !(1..=1_024).contains(&count)) {
-        return refused("the number of partitions is out of range", "choose 1 to 1,024");
+    if spec
+        .partitions
+        .is_some_and(|count| !(1..=1_024).contains(&count))
+    {
+        return refused(
+            "the number of partitions is out of range",
+            "choose 1 to 1,024",
+        );
     }
     if spec.cleanup == Some(Cleanup::Compact) {
-        return Err(interline_core::Error::unsupported(crate::SCHEME, "compact a topic"));
+        return Err(interline_core::Error::unsupported(
+            crate::SCHEME,
+            "compact a topic",
+        ));
     }
     if spec.retention.is_some_and(|retention| retention.is_zero()) {
-        return refused("a retention of nothing keeps no event", "choose 1 ms or more");
+        return refused(
+            "a retention of nothing keeps no event",
+            "choose 1 ms or more",
+        );
     }
     Ok(())
 }
@@ -194,7 +206,15 @@ pub(crate) async fn delete(server: &Server, facts: &Facts) -> Result<()> {
     deleted.map(|_| ())
 }
 
-/// The hash of a topic as the first key of a script.
-pub(crate) fn hash(facts: &Facts) -> Value {
-    arg(&facts.key)
+/// Removes what is older than the retention and settled by every active group; how many events
+/// were removed. Nothing happens if somebody did so less than `since` ago.
+pub(crate) async fn trim(server: &Server, facts: &Facts, since: Duration) -> Result<u64> {
+    let mut keys = vec![facts.key.clone(), server.resolved.keys.groups(&facts.topic)];
+    keys.extend(facts.streams.iter().cloned());
+    let args = vec![
+        Value::Bytes(facts.incarnation.clone()),
+        Value::Integer(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+    ];
+    let removed = server.link.run("trim", &TRIM, &keys, args).await?;
+    reply::number(removed).ok_or_else(|| odd("trim"))
 }

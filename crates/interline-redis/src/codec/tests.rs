@@ -55,7 +55,10 @@ fn a_form_written_elsewhere_is_read() {
     let text = b"ce_specversion=1.0&ce_id=1&ce_source=%2Fshop&ce_type=x&ce_subject=two+words&&=&y";
     let found = unpack(&[(b"ce", text), (b"data", b"{}")]).envelope;
     assert!(!found.is_foreign());
-    assert_eq!((found.source(), found.subject()), ("/shop", Some("two words")));
+    assert_eq!(
+        (found.source(), found.subject()),
+        ("/shop", Some("two words"))
+    );
     assert_eq!(found.headers().get("y").map(Bytes::len), Some(0));
 }
 

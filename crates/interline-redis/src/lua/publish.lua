@@ -126,11 +126,13 @@ for i = 1, events do
 end
 
 if #marks > 0 then call('HSET', KEYS[3], unpack(marks)) end
-local set = {}
-for s = 1, streams do
-  set[2 * s - 1], set[2 * s] = fields[s + 2], ms[s] .. '-' .. n[s]
+if dense then
+  local set = {}
+  for s = 1, streams do
+    set[2 * s - 1], set[2 * s] = fields[s + 2], ms[s] .. '-' .. n[s]
+  end
+  call('HSET', KEYS[1], unpack(set))
 end
-call('HSET', KEYS[1], unpack(set))
 local result = table.concat(heads, ',') .. table.concat(exceptions)
 call('SET', KEYS[2], ARGV[2] .. '\n' .. result .. '\n' .. answer, 'PX', ARGV[3])
 return result

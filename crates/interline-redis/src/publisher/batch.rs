@@ -64,10 +64,13 @@ pub(super) struct Batch {
     bytes: usize,
 }
 
+/// Outcomes by the places of the events in their tickets.
+pub(super) type Outcomes = Vec<(Arc<Ticket>, Vec<(u32, Outcome)>)>;
+
 /// What the server said of a batch.
 pub(super) enum Answer {
     /// What became of each event, per ticket.
-    Outcomes(Vec<(Arc<Ticket>, Vec<(u32, Outcome)>)>),
+    Outcomes(Outcomes),
     /// The topic was deleted.
     Gone,
     /// Batches before this one are missing in the session.
@@ -181,10 +184,7 @@ impl Batch {
     }
 
     /// One outcome for all events.
-    pub(super) fn all(
-        &self,
-        mut outcome: impl FnMut() -> Outcome,
-    ) -> Vec<(Arc<Ticket>, Vec<(u32, Outcome)>)> {
+    pub(super) fn all(&self, mut outcome: impl FnMut() -> Outcome) -> Outcomes {
         let part = |(ticket, indices): &(Arc<Ticket>, Vec<u32>)| {
             let outcomes = indices.iter().map(|index| (*index, outcome()));
             (Arc::clone(ticket), outcomes.collect())
@@ -208,11 +208,7 @@ impl Batch {
         }
     }
 
-    fn outcomes(
-        &self,
-        text: &str,
-        durability: Durability,
-    ) -> Option<Vec<(Arc<Ticket>, Vec<(u32, Outcome)>)>> {
+    fn outcomes(&self, text: &str, durability: Durability) -> Option<Outcomes> {
         let mut pieces = text.split('|');
         let heads = pieces.next()?.split(',');
         let heads = heads.map(|id| reply::position(id.as_bytes()));

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fred::types::{Resp3Frame, Value};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use fred::types::{Resp3Frame, Value};
 use interline_core::{Error, Outcome, Result};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -321,7 +321,9 @@ impl Driver {
                     "check whether it lost data; publish again with the same id",
                 )
             };
-            batch.maybe_stored.then(|| Outcome::Unknown(lost().ambiguous()))
+            batch
+                .maybe_stored
+                .then(|| Outcome::Unknown(lost().ambiguous()))
         });
     }
 

@@ -18,7 +18,7 @@ use interline_transport::partition::{Spreader, for_key};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::batch::{Packed, Run, Session};
+use self::batch::{Outcomes, Packed, Run, Session};
 use self::line::Line;
 use self::ticket::{Ticket, Tickets};
 use crate::client::{Link, Use};
@@ -175,7 +175,10 @@ fn check_durability(server: &Server, options: &PublisherOptions) -> Result<()> {
         Some(min) if has < min => Err(error(
             ErrorKind::Config,
             "publish",
-            format!("`{}` gives durability {has} and {min} is required", server.resolved.place),
+            format!(
+                "`{}` gives durability {has} and {min} is required",
+                server.resolved.place
+            ),
             "`CONFIG SET appendonly yes appendfsync always`, or accept less with `min_durability`",
         )),
         _ => Ok(()),
@@ -214,7 +217,7 @@ impl Core {
         line::fresh_session(&self.server.resolved.keys, topic)
     }
 
-    fn settle(&self, outcomes: Vec<(Arc<Ticket>, Vec<(u32, Outcome)>)>) {
+    fn settle(&self, outcomes: Outcomes) {
         for (ticket, outcomes) in outcomes {
             self.tickets.settle(&ticket, outcomes);
         }
@@ -301,7 +304,11 @@ impl Publisher {
             if topics.iter().any(|facts| facts.topic == *topic) || refused.contains_key(topic) {
                 continue;
             }
-            match self.core.server.require("publish", topic).await {
+            let facts = match self.core.server.check_promise("publish") {
+                Ok(()) => self.core.server.require("publish", topic).await,
+                Err(refused) => Err(refused),
+            };
+            match facts {
                 Ok(facts) => topics.push(facts),
                 Err(error) => {
                     refused.insert(topic.clone(), error);
@@ -315,8 +322,8 @@ impl Publisher {
     fn rejected(&self, batch: &[Outgoing], missing: &HashMap<Topic, Error>) -> Vec<(u32, Outcome)> {
         let judge = |(index, outgoing): (u32, &Outgoing)| {
             let error = match missing.get(&outgoing.topic) {
-                Some(error) if !missing.is_empty() => copy(error),
-                _ => limits::check(outgoing, &self.capabilities).err()?,
+                Some(error) => copy(error),
+                None => limits::check(outgoing, &self.capabilities).err()?,
             };
             Some((index, Outcome::Rejected(error)))
         };

@@ -203,7 +203,10 @@ impl Tickets {
     pub(super) fn abandon(&self, mark: u64) -> Vec<EventId> {
         let open: Vec<_> = {
             let open = self.lock();
-            open.tickets.range(..mark).map(|(_, t)| Arc::clone(t)).collect()
+            open.tickets
+                .range(..mark)
+                .map(|(_, t)| Arc::clone(t))
+                .collect()
         };
         let mut ids = Vec::new();
         for ticket in open {
