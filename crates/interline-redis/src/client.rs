@@ -225,7 +225,9 @@ fn client(resolved: &Resolved, purpose: Use) -> Result<Client> {
         },
         ..Default::default()
     };
-    let policy = ReconnectPolicy::new_exponential(0, 20, 1_000, 2);
+    let mut policy = ReconnectPolicy::new_exponential(0, 10, 1_000, 2);
+    // Many clients of a server that comes back do not march in step, and few wait for nothing.
+    policy.set_jitter(20);
     Ok(Client::new(
         config,
         Some(performance),

@@ -36,8 +36,65 @@ pub(crate) fn copy(known: &Error) -> Error {
     }
 }
 
+/// What the driver says of a connection that cannot be made, in words.
+const WORDS: [(&str, ErrorKind, &str, &str); 8] = [
+    (
+        "NotValidForName",
+        ErrorKind::Config,
+        "the server's certificate is for another host name",
+        "connect by the name that the certificate has",
+    ),
+    (
+        "UnknownIssuer",
+        ErrorKind::Config,
+        "the server's certificate is from an authority that is not trusted",
+        "name the file of the authority with `tls_ca`",
+    ),
+    (
+        "Expired",
+        ErrorKind::Config,
+        "the server's certificate has expired",
+        "renew it",
+    ),
+    (
+        "InvalidCertificate",
+        ErrorKind::Config,
+        "the server's certificate is not valid",
+        "give the server another one",
+    ),
+    (
+        "InvalidContentType",
+        ErrorKind::Config,
+        "the server does not speak TLS",
+        "name its TLS port, or use `tls=off`",
+    ),
+    (
+        "ConnectionRefused",
+        ErrorKind::Unavailable,
+        "the server refuses connections",
+        "check that it is up and listens on this address",
+    ),
+    (
+        "failed to lookup",
+        ErrorKind::Unavailable,
+        "the host name is not known",
+        "check the name",
+    ),
+    (
+        "timed out",
+        ErrorKind::Timeout,
+        "the server does not answer",
+        "check the address, the firewall and whether the server wants TLS",
+    ),
+];
+
 /// An error of the client: the request may have been carried out.
 pub(crate) fn client(operation: &'static str, cause: &Fred) -> Error {
+    let details = cause.details();
+    if let Some((_, kind, message, remedy)) = WORDS.iter().find(|(word, ..)| details.contains(word))
+    {
+        return error(*kind, operation, *message, *remedy).ambiguous();
+    }
     let (kind, remedy) = match cause.kind() {
         FredKind::Auth => (ErrorKind::Denied, "check user and password"),
         FredKind::Timeout => (ErrorKind::Timeout, "check that the server answers"),
@@ -46,15 +103,24 @@ pub(crate) fn client(operation: &'static str, cause: &Fred) -> Error {
             ErrorKind::Config,
             "check that the server speaks TLS and that its certificate is trusted (`tls_ca`)",
         ),
-        FredKind::Unknown | FredKind::InvalidCommand | FredKind::InvalidArgument => {
-            return server(operation, cause.details());
+        // While it connects the driver asks the server by itself.
+        FredKind::Unknown | FredKind::InvalidCommand | FredKind::InvalidArgument
+            if is_answer(details) =>
+        {
+            return server(operation, details);
         }
         _ => (
             ErrorKind::Unavailable,
             "check that the server is up; it is tried again by itself",
         ),
     };
-    error(kind, operation, one_line(cause.details()), remedy).ambiguous()
+    error(kind, operation, one_line(details), remedy).ambiguous()
+}
+
+/// Whether the server said so: its errors begin with a word in capitals.
+fn is_answer(details: &str) -> bool {
+    let word = details.split_whitespace().next().unwrap_or_default();
+    word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 /// An answer of the server that is an error: the request was not carried out.
