@@ -1,0 +1,98 @@
+//! A partition that is read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use interline_core::{Batch, Budget, Fence, Flow, Partition, Position, Result};
+
+use crate::stand::{Stand, missing, went_back};
+use crate::topics::Facts;
+
+/// A partition that is read.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Tells it from the same partition opened again.
+    pub(super) id: u64,
+    pub(super) partition: Partition,
+    pub(super) fence: Fence,
+    pub(super) flow: Flow,
+    pub(super) begin: Begin,
+    pub(super) facts: Option<Arc<Facts>>,
+    pub(super) position: Position,
+    /// The count of the last event whose id is one.
+    pub(super) count: Option<u64>,
+}
+
+/// Whether the place of a partition was found good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// It begins with what is kept.
+    First,
+    /// It begins after its position, which was not compared yet.
+    After,
+    Done,
+}
+
+impl Part {
+    /// Takes over how the partition stands.
+    pub(super) fn compared(&mut self, facts: &Arc<Facts>, stand: &Stand) -> Result<()> {
+        self.facts = Some(Arc::clone(facts));
+        let begin = std::mem::replace(&mut self.begin, Begin::Done);
+        if begin == Begin::First {
+            self.position = stand.beginning();
+        } else {
+            stand.check(facts, self.partition.index, self.position)?;
+        }
+        if begin != Begin::Done {
+            self.count = stand.count_at(self.position);
+        }
+        Ok(())
+    }
+
+    pub(super) fn stream(&self) -> Option<&Bytes> {
+        let facts = self.facts.as_ref()?;
+        facts.streams.get(self.partition.index as usize)
+    }
+
+    /// Notes an event whose id counts it.
+    pub(super) fn counted(&mut self, position: Position) -> Result<()> {
+        let is_dense = self.facts.as_ref().is_some_and(|facts| facts.is_dense);
+        if !is_dense || position.1 == 0 {
+            return Ok(());
+        }
+        if let Some(last) = self.count.replace(position.1) {
+            if position.1 > last + 1 {
+                let count = position.1 - last - 1;
+                return Err(missing(&self.partition, self.position, count));
+            }
+            if position.1 <= last {
+                return Err(went_back(&self.partition, self.position, position));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What of `batch` fits into `budget`, at least one record, and the rest.
+pub(super) fn split(mut batch: Batch, budget: Budget) -> (Batch, Option<Batch>) {
+    let mut size = 0;
+    let fits = batch
+        .records
+        .iter()
+        .take(budget.events)
+        .take_while(|record| {
+            size += record.envelope.size();
+            size <= budget.bytes
+        })
+        .count()
+        .max(1);
+    if fits >= batch.records.len() {
+        return (batch, None);
+    }
+    let rest = Batch {
+        partition: batch.partition.clone(),
+        fence: batch.fence,
+        records: batch.records.split_off(fits),
+    };
+    (batch, Some(rest))
+}

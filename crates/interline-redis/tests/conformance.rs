@@ -1,0 +1,74 @@
+//! The conformance suite on a real server. `INTERLINE_REDIS_URL` names it;
+//! `INTERLINE_REDIS_KILL` and `INTERLINE_REDIS_START` are shell commands that kill it at once and
+//! start it again on its data.
+
+use std::env;
+use std::process::{Command, ExitCode};
+
+use fred::clients::Client;
+use fred::interfaces::ClientLike;
+use fred::types::{ClusterHash, CustomCommand, Value};
+use interline_core::{Error, ErrorKind, Result};
+use interline_redis::Config;
+use interline_testkit::{Foreign, Harness, Suite};
+
+fn main() -> ExitCode {
+    Suite::new("redis", harness).main()
+}
+
+fn harness() -> Harness {
+    Harness::new(|| async { interline_redis::connect(Config::try_from(url()?)?).await })
+        .write_foreign(write)
+        .outage(|| server("KILL"), || server("START"))
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(ErrorKind::Config, "test", format!("{name} is not set"))
+        .remedy("run it by `cargo xtask it redis`")
+}
+
+fn failed(cause: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, "test", cause.to_string())
+}
+
+/// With a window, so that the scenarios about copies run too.
+fn url() -> Result<String> {
+    let name = "INTERLINE_REDIS_URL";
+    let url = env::var(name).map_err(|_| missing(name))?;
+    let sign = if url.contains('?') { '&' } else { '?' };
+    Ok(format!("{url}{sign}dedupe_window=10m"))
+}
+
+async fn server(verb: &str) -> Result<()> {
+    let name = format!("INTERLINE_REDIS_{verb}");
+    let command = env::var(&name).map_err(|_| missing(&name))?;
+    let run = move || Command::new("sh").arg("-c").arg(command).output();
+    match tokio::task::spawn_blocking(run).await.map_err(failed)? {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(failed(String::from_utf8_lossy(&output.stderr))),
+        Err(cause) => Err(failed(cause)),
+    }
+}
+
+/// Writes an entry as any client would: a field per header, `key` and `data`.
+async fn write(foreign: Foreign) -> Result<()> {
+    let url = url()?;
+    let place = url.split('?').next().unwrap_or_default();
+    let config = fred::types::config::Config::from_url(place).map_err(failed)?;
+    let client = Client::new(config, None, None, None);
+    let driver = client.init().await.map_err(failed)?;
+    let stream = format!("interline:{{{}}}:0", foreign.topic);
+    let mut args: Vec<Value> = vec![stream.into(), "*".into()];
+    for (name, value) in foreign.headers {
+        args.extend([name.into(), Value::Bytes(value)]);
+    }
+    for (name, value) in [("key", foreign.key), ("data", foreign.payload)] {
+        if let Some(value) = value {
+            args.extend([name.into(), Value::Bytes(value)]);
+        }
+    }
+    let add = CustomCommand::new_static("XADD", ClusterHash::FirstKey, false);
+    let added: std::result::Result<Value, _> = client.custom(add, args).await;
+    driver.abort();
+    added.map(|_| ()).map_err(failed)
+}
