@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use interline_core::{ErrorKind, Result};
 use serde::de::DeserializeOwned;
@@ -197,6 +199,34 @@ pub(crate) struct StreamState {
     pub(crate) subjects: HashMap<String, u64>,
 }
 
+/// A message as the leader of a stream has it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct StoredMessage {
+    pub(crate) message: TextMessage,
+}
+
+/// A message whose bytes are in base64.
+#[derive(Debug, Deserialize)]
+pub(crate) struct TextMessage {
+    pub(crate) seq: u64,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    pub(crate) time: String,
+}
+
+impl TextMessage {
+    pub(crate) fn headers(&self) -> Vec<u8> {
+        STANDARD.decode(&self.hdrs).unwrap_or_default()
+    }
+
+    pub(crate) fn payload(&self) -> Vec<u8> {
+        STANDARD.decode(&self.data).unwrap_or_default()
+    }
+}
+
 /// One page of stream names.
 #[derive(Debug, Deserialize)]
 pub(crate) struct StreamNames {
@@ -232,6 +262,8 @@ pub(crate) enum Begin {
     At(u64),
     /// At the first message of this time or later.
     Time(String),
+    /// At the last message.
+    Last,
 }
 
 /// A consumer that asks for no acknowledgements and is forgotten when nobody pulls.
@@ -251,6 +283,7 @@ pub(crate) fn consumer(stream: &str, name: &str, filter: Option<&str>, begin: &B
     }
     match begin {
         Begin::First => config["deliver_policy"] = "all".into(),
+        Begin::Last => config["deliver_policy"] = "last".into(),
         Begin::At(sequence) => {
             config["deliver_policy"] = "by_start_sequence".into();
             config["opt_start_seq"] = (*sequence).into();

@@ -95,11 +95,6 @@ impl Session {
         *self.signals.dead.borrow()
     }
 
-    /// Whether this is the same connection as `other`.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.signals, &other.signals)
-    }
-
     /// From now on, what the server forbids on this connection.
     pub(crate) fn denials(&self) -> broadcast::Receiver<Arc<str>> {
         self.signals.denied.subscribe()

@@ -62,7 +62,7 @@ fn message_id(outgoing: &Outgoing) -> String {
 
 /// Known names are shared, others copied.
 fn header_name(name: &str) -> HeaderName {
-    const NAMES: [(&str, HeaderName); 12] = {
+    static NAMES: [(&str, HeaderName); 12] = {
         const fn of(name: &'static str) -> (&'static str, HeaderName) {
             (name, HeaderName::from_static(name))
         }
@@ -119,18 +119,19 @@ fn native(name: &str, value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
         start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
     };
     let text = std::str::from_utf8(value).ok()?;
-    let has_meaning = begins("nats-") || begins("ce-") || begins("content-type") || is_ours(name);
+    let has_meaning = begins("nats-") || begins("ce-") || begins("content-type") || is_mine(name.as_bytes());
     if name.is_empty() || has_meaning || text.trim() != text {
         return None;
     }
     Some((name.parse().ok()?, text.parse().ok()?))
 }
 
-fn is_ours(name: &str) -> bool {
-    [KEY, NO_PAYLOAD, LIST].iter().any(|ours| text(ours) == name)
+/// Whether it is one of this wire's own, which belong to no envelope.
+fn is_mine(name: &[u8]) -> bool {
+    [KEY, NO_PAYLOAD, LIST].iter().any(|mine| bytes(mine) == name)
 }
 
-fn text(name: &HeaderName) -> &str {
+fn bytes(name: &HeaderName) -> &[u8] {
     name.as_ref()
 }
 
@@ -202,45 +203,105 @@ pub(crate) fn decode(
     }
 }
 
+/// The envelope of a message that the client has read.
 fn with_headers(
     decoder: &mut Decoder,
     origin: &Origin<'_>,
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Envelope {
-    let key = headers
-        .get(KEY)
-        .and_then(|value| STANDARD_NO_PAD.decode(value.as_str()).ok())
-        .map(Bytes::from);
-    let payload = match headers.get(NO_PAYLOAD) {
-        Some(_) if payload.is_empty() => None,
-        _ => Some(payload),
-    };
-    let list = headers.get(LIST).map(|list| Listed::parse(list.as_str()));
-    let pairs = pairs(headers);
-    // One free header, or none, has no order.
-    let more = pairs.clone().filter(|(name, _)| !is_attribute(name)).nth(1);
-    if list.is_none() && more.is_none() {
-        return decoder.decode(origin, &Bytes::new(), pairs, key, payload);
-    }
-    let mut ordered: Vec<(&[u8], &[u8])> = pairs.collect();
-    // A stable sort keeps the values of one name in order.
-    ordered.sort_by_key(|(name, _)| *name);
-    let listed = list.unwrap_or_default();
-    if !listed.is_empty() {
-        listed.restore(&mut ordered);
-    }
-    decoder.decode(origin, &Bytes::new(), ordered.iter().copied(), key, payload)
-}
-
-/// The headers that belong to the envelope. The order of names is not that of the wire.
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+    // The order of names in the client's map is not that of the wire.
     let all = headers.iter().flat_map(|(name, values)| {
         let name: &str = name.as_ref();
-        values.iter().map(move |value| (name, value))
+        let pair = move |value| (name.as_bytes(), AsRef::<[u8]>::as_ref(value));
+        values.iter().map(pair)
     });
-    all.filter(|(name, _)| *name != text(&NATS_MESSAGE_ID) && !is_ours(name))
-        .map(|(name, value)| (name.as_bytes(), value.as_ref()))
+    let pairs = all.clone().filter(|(name, _)| *name != bytes(&NATS_MESSAGE_ID));
+    let free = pairs.clone().filter(|(name, _)| !is_attribute(name));
+    if free.clone().any(|(name, _)| is_mine(name)) || free.clone().nth(1).is_some() {
+        let mut ordered: Vec<Pair<'_>> = all.collect();
+        // A stable sort keeps the values of one name in order.
+        ordered.sort_by_key(|(name, _)| *name);
+        return with_pairs(decoder, origin, ordered, payload);
+    }
+    // One free header, or none, has no order.
+    decoder.decode(origin, &Bytes::new(), pairs, None, Some(payload))
+}
+
+/// A header.
+type Pair<'h> = (&'h [u8], &'h [u8]);
+
+/// The envelope of a message whose headers are in order.
+fn with_pairs(
+    decoder: &mut Decoder,
+    origin: &Origin<'_>,
+    mut pairs: Vec<Pair<'_>>,
+    payload: Bytes,
+) -> Envelope {
+    let first = |name: &HeaderName| {
+        let found = pairs.iter().find(|(known, _)| *known == bytes(name));
+        found.map(|(_, value)| *value)
+    };
+    let key = first(&KEY).and_then(|value| STANDARD_NO_PAD.decode(value).ok());
+    let has_payload = first(&NO_PAYLOAD).is_none() || !payload.is_empty();
+    let list = first(&LIST).and_then(|list| std::str::from_utf8(list).ok());
+    let list = Listed::parse(list.unwrap_or_default());
+    pairs.retain(|(name, _)| *name != bytes(&NATS_MESSAGE_ID) && !is_mine(name));
+    let pairs = list.restore(pairs);
+    let payload = has_payload.then_some(payload);
+    let pairs = pairs.iter().copied();
+    decoder.decode(origin, &Bytes::new(), pairs, key.map(Bytes::from), payload)
+}
+
+/// The record of a message as it is stored, for one that the client cannot read.
+pub(crate) fn decode_raw(
+    decoder: &mut Decoder,
+    topic: &Topic,
+    partition: u32,
+    place: &Place<'_>,
+    headers: &[u8],
+    payload: Bytes,
+) -> Recorded {
+    let position = Position::from(place.sequence);
+    let origin = Origin {
+        scheme: SCHEME,
+        topic,
+        partition,
+        position,
+    };
+    Recorded {
+        position,
+        stored_at: place.stored_at,
+        envelope: with_pairs(decoder, &origin, lines(headers).collect(), payload),
+    }
+}
+
+/// The headers of a block as it is stored.
+fn lines(block: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+    let lines = block.split(|byte| *byte == b'\n').skip(1);
+    lines.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).map(|line| {
+        match line.iter().position(|byte| *byte == b':') {
+            Some(colon) => (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii()),
+            None => (line, &line[..0]),
+        }
+    })
+}
+
+/// Whether the client gives the connection up when it meets this block of headers.
+pub(crate) fn is_odd(block: &[u8]) -> bool {
+    if block.is_empty() {
+        return false;
+    }
+    let Ok(text) = std::str::from_utf8(block) else {
+        return true;
+    };
+    let mut lines = text.lines();
+    let is_plain = lines.next().is_some_and(|first| first.trim_end() == "NATS/1.0");
+    let is_header = |line: &str| match line.split_once(':') {
+        Some((name, _)) => name.parse::<HeaderName>().is_ok(),
+        None => line.is_empty(),
+    };
+    !is_plain || !lines.all(is_header)
 }
 
 fn is_attribute(name: &[u8]) -> bool {
@@ -263,13 +324,9 @@ impl Listed {
         Self(list.split(',').filter(|i| !i.is_empty()).map(item).collect())
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Puts the listed headers behind the others, in the order of the list.
-    fn restore<'l>(&'l self, pairs: &mut Vec<(&'l [u8], &'l [u8])>) {
-        let mut behind: Vec<(&[u8], &[u8])> = Vec::with_capacity(self.0.len());
+    fn restore<'l>(&'l self, mut pairs: Vec<Pair<'l>>) -> Vec<Pair<'l>> {
+        let mut behind: Vec<Pair<'_>> = Vec::with_capacity(self.0.len());
         for (name, value) in &self.0 {
             let place = || pairs.iter().position(|(known, _)| known == name);
             match value {
@@ -278,6 +335,7 @@ impl Listed {
             }
         }
         pairs.append(&mut behind);
+        pairs
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use interline_core::{Batch, Budget, Partition, Pattern, ReadSpec, Result, Start, Topic, Until};
 
 use crate::hub::Hub;
-use crate::reading::{Cursor, Reading, Stop, from, position_lost};
+use crate::reading::{Cursor, Reading, Stop, check_kept, from};
 use crate::topics;
 
 /// A reading without a group; see [`interline_core::Reader`].
@@ -30,11 +30,7 @@ impl Reader {
                 let partition = Partition::new(topic.clone(), index);
                 let cursor = cursor(&spec.start, &partition, last);
                 if let Cursor::After(after) = cursor {
-                    let is_kept = after <= last && after + 1 >= first;
-                    if !is_kept {
-                        let nearest = if after > last { last } else { first };
-                        return Err(position_lost("read", &partition, after, nearest));
-                    }
+                    check_kept("read", &partition, after, first, last)?;
                 }
                 reading.add(partition, 0, cursor, stop);
             }

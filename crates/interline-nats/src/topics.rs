@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use interline_core::{Cleanup, Ensured, Error, ErrorKind, Result, Topic, TopicSpec};
+use futures_util::future::try_join_all;
+use interline_core::{
+    Cleanup, Ensured, Error, ErrorKind, Pattern, Result, SubscribeSpec, Topic, TopicSpec,
+};
 use serde_json::json;
 
 use crate::SCHEME;
@@ -57,8 +60,8 @@ pub(crate) async fn create(hub: &Hub, operation: &'static str, spec: &TopicSpec)
         "num_replicas": spec.replication.map_or_else(|| replicas(&session), usize::from),
         "metadata": { PARTITIONS_KEY: partitions.to_string() },
     });
-    let asked = session.ask::<Done>(operation, &format!("STREAM.CREATE.{stream}"), &config);
-    match asked.await {
+    let what = format!("STREAM.CREATE.{stream}");
+    match session.ask::<Done>(operation, &what, &config).await {
         Ok(_) => Ok(Ensured::Created),
         Err(failed) if failed.is(code::STREAM_EXISTS) => Ok(Ensured::Exists),
         Err(failed) => Err(failed.error(operation)),
@@ -177,4 +180,32 @@ async fn names(session: &Session, operation: &'static str) -> Result<Vec<String>
             return Ok(names);
         }
     }
+}
+
+/// The topics that a subscription covers and that exist. Named ones are asked for one by one, so
+/// that whoever names all topics needs no permission to list them.
+pub(crate) async fn covered(hub: &Hub, spec: &SubscribeSpec) -> Result<Vec<Topic>> {
+    let mut topics = Vec::new();
+    let has_stars = spec.topics.iter().any(|pattern| pattern.as_exact().is_none());
+    if has_stars {
+        let all = list(hub, "subscribe").await?;
+        topics.extend(all.into_iter().filter(|topic| spec.covers(topic)));
+    }
+    for name in spec.topics.iter().filter_map(Pattern::as_exact) {
+        let topic = Topic::system(name)?;
+        if spec.returns && !topic.is_system() {
+            topics.push(topic.retry(&spec.group));
+        }
+        topics.push(topic);
+    }
+    topics.sort_unstable();
+    topics.dedup();
+    let asked = topics.into_iter().map(|topic| async move {
+        match hub.ask("subscribe", &topic).await {
+            Ok(_) => Ok(Some(topic)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
 }

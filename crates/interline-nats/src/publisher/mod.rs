@@ -13,7 +13,6 @@ use interline_core::{
     Receipt, Result, Topic, limits,
 };
 use interline_transport::partition::for_key;
-use interline_transport::tally::Tally;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use super::open::Opened;
+use super::open::{Opened, drop_consumer};
 use crate::link::Session;
 
 /// What is asked for at a time: enough to keep both sides busy, and few enough bytes that the
@@ -52,6 +52,16 @@ pub(super) enum Status {
     Idle,
     /// The consumer is not there any more.
     Gone,
+}
+
+/// How far a consumer has come.
+pub(super) enum Progress {
+    /// It was asked for nothing.
+    Unasked,
+    /// It was asked and has given nothing.
+    Waiting,
+    /// It has given records.
+    Given,
 }
 
 impl Consumer {
@@ -144,6 +154,14 @@ impl Consumer {
         left
     }
 
+    pub(super) fn progress(&self) -> Progress {
+        match (self.delivered, self.asked) {
+            (0, 0) => Progress::Unasked,
+            (0, _) => Progress::Waiting,
+            _ => Progress::Given,
+        }
+    }
+
     /// Whether it should have said something long ago.
     pub(super) fn is_silent(&self) -> bool {
         self.asked > 0 && self.heard.elapsed() > SILENCE
@@ -151,8 +169,6 @@ impl Consumer {
 
     /// Tells the server that it is not needed any more.
     pub(super) fn drop_it(&self, session: &Session) {
-        let subject = format!("$JS.API.CONSUMER.DELETE.{}.{}", self.stream, self.name);
-        // Best effort: the server forgets it in a while by itself.
-        let _ = unconstrained(session.client.publish(subject, Bytes::new())).now_or_never();
+        drop_consumer(session, &self.stream, &self.name);
     }
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use futures_util::stream::{FuturesUnordered, ReadyChunks};
 use interline_core::{Batch, BoxFuture, Budget, Error, ErrorKind, Fence, Flow, Partition, Result};
 use interline_transport::wire::{Decoder, Style};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-pub(crate) use self::open::{from, position_lost};
-use self::open::{Failure, Opened, open};
+pub(crate) use self::open::{before, check_kept, from, pending};
+use self::open::{Failure, Opening, open};
 use self::part::{Part, Stage};
 pub(crate) use self::part::{Cursor, Stop};
 use crate::error::broken;
@@ -59,7 +59,7 @@ pub(crate) struct Reading {
 /// What became of an opening.
 struct Answer {
     generation: u64,
-    opened: Result<Opened, Failure>,
+    opened: Result<Opening, Failure>,
 }
 
 /// The connection, and where records arrive.
@@ -198,10 +198,14 @@ impl Reading {
     /// Whatever the connection would have brought will not come: every part begins anew behind
     /// its last record.
     fn disconnected(&mut self) {
+        // What came before the end is not lost.
+        while let Some(Some(messages)) = self.live.as_mut().and_then(next_now) {
+            self.sort(messages);
+        }
         self.live = None;
         self.opening.clear();
         for part in &mut self.parts {
-            part.stage = Stage::Closed;
+            part.broken();
         }
     }
 
@@ -294,7 +298,8 @@ impl Reading {
             return Ok(());
         };
         match answer.opened {
-            Ok(opened) => part.opened(answer.generation, opened),
+            Ok(Opening::Consumer(opened)) => part.opened(answer.generation, opened),
+            Ok(Opening::Message(raw)) => part.careful(&mut self.decoder, raw),
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Missing(error)) if part.failures + 1 >= MISSING => return Err(error),
             Err(Failure::Missing(error) | Failure::ForNow(error)) => {
@@ -325,6 +330,11 @@ impl Drop for Reading {
             }
         }
     }
+}
+
+/// Messages that have come already; nothing if none have.
+fn next_now(live: &mut Live) -> Option<Option<Vec<Message>>> {
+    live.messages.next().now_or_never()
 }
 
 /// Whether an error ends a reading.

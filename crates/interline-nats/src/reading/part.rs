@@ -8,15 +8,18 @@ use interline_core::{Batch, Budget, Fence, Flow, Partition, Recorded};
 use interline_transport::wire::Decoder;
 use tokio::time::Instant;
 
-use super::consumer::{Consumer, Status};
-use super::open::{Opened, Wanted};
+use super::consumer::{Consumer, Progress, Status};
+use super::open::{Opened, Raw, Wanted};
 use crate::link::Session;
-use crate::message::{Place, decode};
+use crate::message::{Place, decode, decode_raw, is_odd};
 
 /// How many records, and how many bytes of them, may wait to be taken before no more are asked
 /// for.
 const READY: usize = 2_000;
 const READY_BYTES: usize = 1 << 20;
+
+/// After how many broken connections in a row at one place the next message is read carefully.
+const DEATHS: u32 = 2;
 
 /// Where a part goes on.
 #[derive(Clone, Debug)]
@@ -53,6 +56,8 @@ pub(super) struct Part {
     pub(super) stage: Stage,
     created: Option<String>,
     pub(super) failures: u32,
+    /// How often in a row the connection broke while records were expected and none came.
+    deaths: u32,
     ready: VecDeque<Recorded>,
     ready_bytes: usize,
     /// When a part that ends at a time has to look whether that has come.
@@ -88,6 +93,7 @@ impl Part {
             stage: Stage::Closed,
             created: None,
             failures: 0,
+            deaths: 0,
             ready: VecDeque::new(),
             ready_bytes: 0,
             due: None,
@@ -105,6 +111,7 @@ impl Part {
             partition: self.partition.clone(),
             cursor: self.cursor.clone(),
             created: self.created.clone(),
+            is_careful: self.deaths >= DEATHS,
         }
     }
 
@@ -146,20 +153,73 @@ impl Part {
             self.stage = Stage::Closed;
             return;
         }
-        let is_behind = self.end.is_some_and(|end| place.sequence > end)
-            || self.end_time.is_some_and(|time| place.stored_at >= time);
-        if is_behind || self.is_done {
-            self.is_done = true;
+        if !self.is_wanted(&place) {
             return;
         }
-        self.is_done = self.end.is_some_and(|end| place.sequence == end || place.pending == 0);
-        self.cursor = Cursor::After(place.sequence);
         let partition = &self.partition;
         let (topic, index) = (&partition.topic, partition.index);
         let (headers, payload) = (message.headers.as_ref(), message.payload.clone());
         let record = decode(decoder, topic, index, &place, headers, payload);
+        self.push(record);
+    }
+
+    /// Notes that a record has come; whether it is before the end.
+    fn is_wanted(&mut self, place: &Place<'_>) -> bool {
+        let is_behind = self.end.is_some_and(|end| place.sequence > end)
+            || self.end_time.is_some_and(|time| place.stored_at >= time);
+        if is_behind || self.is_done {
+            self.is_done = true;
+            return false;
+        }
+        self.is_done = self.end.is_some_and(|end| place.sequence == end || place.pending == 0);
+        self.cursor = Cursor::After(place.sequence);
+        true
+    }
+
+    fn push(&mut self, record: Recorded) {
         self.ready_bytes += record.envelope.size();
         self.ready.push_back(record);
+    }
+
+    /// The connection broke.
+    pub(super) fn broken(&mut self) {
+        if let Stage::Open(consumer) = &self.stage {
+            self.deaths = match consumer.progress() {
+                Progress::Unasked => self.deaths,
+                Progress::Waiting => self.deaths + 1,
+                // The next one may be what broke it.
+                Progress::Given => 1,
+            };
+        }
+        self.stage = Stage::Closed;
+    }
+
+    /// Takes the next message as it is stored. If it is one that the client cannot read, the one
+    /// behind it is taken in the same way.
+    pub(super) fn careful(&mut self, decoder: &mut Decoder, raw: Option<Raw>) {
+        self.stage = Stage::Closed;
+        self.failures = 0;
+        let Some(raw) = raw else {
+            self.deaths = 0;
+            return;
+        };
+        if !is_odd(&raw.headers) {
+            self.deaths = 0;
+        }
+        let place = Place {
+            consumer: "",
+            sequence: raw.sequence,
+            delivered: 0,
+            stored_at: raw.stored_at,
+            // Unknown; a consumer will tell.
+            pending: 1,
+        };
+        if self.is_wanted(&place) {
+            let partition = &self.partition;
+            let (topic, index) = (&partition.topic, partition.index);
+            let record = decode_raw(decoder, topic, index, &place, &raw.headers, raw.payload);
+            self.push(record);
+        }
     }
 
     /// Takes a word of the server about a request for records.
