@@ -58,8 +58,17 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 /// # Ok::<(), interline_core::Error>(())
 /// ```
 pub fn for_each_header(envelope: &Envelope, style: Style, mut put: impl FnMut(&str, &[u8])) {
+    for_each_attribute(envelope, style, |name, value| put(name, value.as_bytes()));
+    for (name, value) in envelope.headers().iter() {
+        put(name.as_str(), value);
+    }
+}
+
+/// The part of [`for_each_header`] that writes the attributes, for a wire that has a way of its
+/// own for free headers.
+pub fn for_each_attribute(envelope: &Envelope, style: Style, mut put: impl FnMut(&str, &str)) {
     let core = names::core(style);
-    let mut text = |name: &str, value: &str| put(name, escaped(value, style).as_bytes());
+    let mut text = |name: &str, value: &str| put(name, &escaped(value, style));
     text(core.specversion, "1.0");
     match envelope.id().as_uuid() {
         Some(uuid) => {
@@ -88,9 +97,6 @@ pub fn for_each_header(envelope: &Envelope, style: Style, mut put: impl FnMut(&s
     }
     for (name, value) in envelope.attributes().iter() {
         text(&names::extension(style, name), &value.to_text());
-    }
-    for (name, value) in envelope.headers().iter() {
-        put(name.as_str(), value);
     }
 }
 
