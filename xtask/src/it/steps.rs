@@ -60,19 +60,20 @@ pub(super) const STEPS: &[Step] = &[
         "kafka",
         "-p interline-kafka --features it --test conformance",
     ),
-    Step {
-        what: What::SuiteOverTls("-p interline-kafka --features it --test conformance"),
-        ..suite("kafka", "")
-    },
+    over_tls(
+        "kafka",
+        "-p interline-kafka --features it --test conformance",
+    ),
     tests(
         "broker",
         "kafka",
         "-p interline-kafka --features it --test broker --test faults",
     ),
-    Step {
-        what: What::WithJava("-p interline-kafka --features it --test foreign"),
-        ..tests("foreign client", "kafka", "")
-    },
+    with_java(
+        "foreign client",
+        "kafka",
+        "-p interline-kafka --features it --test foreign",
+    ),
     tests(
         "command line",
         "kafka",
@@ -82,29 +83,31 @@ pub(super) const STEPS: &[Step] = &[
     example("swap", "kafka"),
 ];
 
-const fn suite(transport: &'static str, args: &'static str) -> Step {
+const fn step(name: &'static str, transport: &'static str, what: What) -> Step {
     Step {
-        name: "conformance",
+        name,
         transport,
         beside: &[],
-        what: What::Suite(args),
+        what,
     }
+}
+
+const fn suite(transport: &'static str, args: &'static str) -> Step {
+    step("conformance", transport, What::Suite(args))
+}
+
+const fn over_tls(transport: &'static str, args: &'static str) -> Step {
+    step("conformance", transport, What::SuiteOverTls(args))
 }
 
 const fn tests(name: &'static str, transport: &'static str, args: &'static str) -> Step {
-    Step {
-        name,
-        transport,
-        beside: &[],
-        what: What::Tests(args),
-    }
+    step(name, transport, What::Tests(args))
+}
+
+const fn with_java(name: &'static str, transport: &'static str, args: &'static str) -> Step {
+    step(name, transport, What::WithJava(args))
 }
 
 const fn example(name: &'static str, transport: &'static str) -> Step {
-    Step {
-        name,
-        transport,
-        beside: &[],
-        what: What::Example,
-    }
+    step(name, transport, What::Example)
 }
