@@ -16,8 +16,8 @@ use crate::SCHEME;
 use crate::api::Begin;
 use crate::error::{code, error};
 use crate::hub::{Facts, Hub};
-use crate::leases::bucket;
 use crate::leases::begin::positions;
+use crate::leases::bucket;
 use crate::leases::keys::{Keys, START};
 use crate::leases::row::{Beginning, Row};
 use crate::link::Session;
@@ -57,7 +57,9 @@ impl interline_core::Admin for Admin {
             Some(name) => vec![Topic::system(name)?],
             None => topics::list(hub, "topics").await?,
         };
-        let known = known.into_iter().filter(|topic| pattern.matches(topic.as_str()));
+        let known = known
+            .into_iter()
+            .filter(|topic| pattern.matches(topic.as_str()));
         let mut infos = Vec::new();
         for topic in known {
             match hub.look(&session, "topics", &topic).await {
@@ -217,7 +219,11 @@ async fn lag(
     let next = progress.frontier.map_or(1, |frontier| frontier.1 + 1);
     let (waiting, _) = ask(Begin::At(next)).await?;
     let (last, before_last) = ask(Begin::Last).await?;
-    let done = if waiting == 0 { Vec::new() } else { progress.done.clone() };
+    let done = if waiting == 0 {
+        Vec::new()
+    } else {
+        progress.done.clone()
+    };
     let ask = &ask;
     let counts = stream::iter(done)
         .map(|range| async move {

@@ -267,7 +267,12 @@ pub(crate) enum Begin {
 }
 
 /// A consumer that asks for no acknowledgements and is forgotten when nobody pulls.
-pub(crate) fn consumer(stream: &str, name: &str, filter: Option<&str>, begin: &Begin) -> serde_json::Value {
+pub(crate) fn consumer(
+    stream: &str,
+    name: &str,
+    filter: Option<&str>,
+    begin: &Begin,
+) -> serde_json::Value {
     /// After which silence the server forgets it. Whoever reads pulls far more often.
     const INACTIVE: Duration = Duration::from_secs(30);
     let mut config = serde_json::json!({

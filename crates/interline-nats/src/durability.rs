@@ -56,7 +56,10 @@ pub(crate) async fn of_server(resolved: &Resolved) -> Result<Syncs> {
         error(
             ErrorKind::Config,
             "connect",
-            format!("the monitoring at `{}` does not answer", monitor.escape_debug()),
+            format!(
+                "the monitoring at `{}` does not answer",
+                monitor.escape_debug()
+            ),
             "set `http_port` in the server's configuration, or remove `monitor`",
         )
     })?;

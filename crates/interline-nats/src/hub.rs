@@ -57,7 +57,10 @@ impl Facts {
             Some(count) => (0..count).map(|p| names.subject(topic, p).into()).collect(),
             None => {
                 let literal = |subject: &&String| !subject.contains(['*', '>']);
-                let only = config.subjects.first().filter(|_| config.subjects.len() == 1);
+                let only = config
+                    .subjects
+                    .first()
+                    .filter(|_| config.subjects.len() == 1);
                 only.filter(literal)
                     .map(|subject| subject.as_str().into())
                     .into_iter()
@@ -241,7 +244,9 @@ impl Hub {
             ErrorKind::NotFound,
             operation,
             format!("topic `{topic}` does not exist"),
-            format!("create it with `interline topics create {topic}`, or use `profile=development`"),
+            format!(
+                "create it with `interline topics create {topic}`, or use `profile=development`"
+            ),
         )
     }
 }
@@ -258,12 +263,21 @@ pub(crate) async fn stream_info(
 }
 
 fn capabilities(session: &Session, syncs: Syncs) -> Capabilities {
-    let mut capabilities = Capabilities::new(crate::SCHEME);
+    let mut capabilities = declared();
     // Topics differ: each is looked at when it is first published to.
     capabilities.durability = syncs.level(topics::replicas(session));
     capabilities.durability_verified = syncs.is_verified;
-    capabilities.dedupe = Dedupe::Window(DEDUPE);
     capabilities.max_payload = session.info.max_payload.saturating_sub(HEAD).max(1);
+    capabilities
+}
+
+/// What this transport declares on one server as it comes: synced now and then, 1 MiB a message.
+#[must_use]
+pub fn declared() -> Capabilities {
+    let mut capabilities = Capabilities::new(crate::SCHEME);
+    capabilities.durability = Durability::Process;
+    capabilities.dedupe = Dedupe::Window(DEDUPE);
+    capabilities.max_payload = (1 << 20) - HEAD;
     capabilities.cadence = Cadence {
         every: std::time::Duration::from_millis(100),
         count: None,

@@ -35,6 +35,7 @@ pub mod native {
     pub use crate::admin::Admin;
     pub use crate::control::Control;
     pub use crate::feed::Feed;
+    pub use crate::hub::declared;
     pub use crate::publisher::Publisher;
     pub use crate::reader::Reader;
 }

@@ -119,7 +119,8 @@ fn native(name: &str, value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
         start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
     };
     let text = std::str::from_utf8(value).ok()?;
-    let has_meaning = begins("nats-") || begins("ce-") || begins("content-type") || is_mine(name.as_bytes());
+    let has_meaning =
+        begins("nats-") || begins("ce-") || begins("content-type") || is_mine(name.as_bytes());
     if name.is_empty() || has_meaning || text.trim() != text {
         return None;
     }
@@ -128,7 +129,9 @@ fn native(name: &str, value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 
 /// Whether it is one of this wire's own, which belong to no envelope.
 fn is_mine(name: &[u8]) -> bool {
-    [KEY, NO_PAYLOAD, LIST].iter().any(|mine| bytes(mine) == name)
+    [KEY, NO_PAYLOAD, LIST]
+        .iter()
+        .any(|mine| bytes(mine) == name)
 }
 
 fn bytes(name: &HeaderName) -> &[u8] {
@@ -216,7 +219,9 @@ fn with_headers(
         let pair = move |value| (name.as_bytes(), AsRef::<[u8]>::as_ref(value));
         values.iter().map(pair)
     });
-    let pairs = all.clone().filter(|(name, _)| *name != bytes(&NATS_MESSAGE_ID));
+    let pairs = all
+        .clone()
+        .filter(|(name, _)| *name != bytes(&NATS_MESSAGE_ID));
     let free = pairs.clone().filter(|(name, _)| !is_attribute(name));
     if free.clone().any(|(name, _)| is_mine(name)) || free.clone().nth(1).is_some() {
         let mut ordered: Vec<Pair<'_>> = all.collect();
@@ -279,12 +284,13 @@ pub(crate) fn decode_raw(
 /// The headers of a block as it is stored.
 fn lines(block: &[u8]) -> impl Iterator<Item = Pair<'_>> {
     let lines = block.split(|byte| *byte == b'\n').skip(1);
-    lines.map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).map(|line| {
-        match line.iter().position(|byte| *byte == b':') {
+    lines
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty())
+        .map(|line| match line.iter().position(|byte| *byte == b':') {
             Some(colon) => (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii()),
             None => (line, &line[..0]),
-        }
-    })
+        })
 }
 
 /// Whether the client gives the connection up when it meets this block of headers.
@@ -296,7 +302,9 @@ pub(crate) fn is_odd(block: &[u8]) -> bool {
         return true;
     };
     let mut lines = text.lines();
-    let is_plain = lines.next().is_some_and(|first| first.trim_end() == "NATS/1.0");
+    let is_plain = lines
+        .next()
+        .is_some_and(|first| first.trim_end() == "NATS/1.0");
     let is_header = |line: &str| match line.split_once(':') {
         Some((name, _)) => name.parse::<HeaderName>().is_ok(),
         None => line.is_empty(),
@@ -321,7 +329,12 @@ impl Listed {
             Some((name, value)) => (decoded(name), Some(decoded(value))),
             None => (decoded(item), None),
         };
-        Self(list.split(',').filter(|i| !i.is_empty()).map(item).collect())
+        Self(
+            list.split(',')
+                .filter(|i| !i.is_empty())
+                .map(item)
+                .collect(),
+        )
     }
 
     /// Puts the listed headers behind the others, in the order of the list.

@@ -140,12 +140,26 @@ mod tests {
     use super::*;
 
     const TOPICS: [&str; 8] = [
-        "a", "a.b", "a.b.c", "a-b", "a_b", "KV_a", "OBJ_a.b", "b.c.g.dlq",
+        "a",
+        "a.b",
+        "a.b.c",
+        "a-b",
+        "a_b",
+        "KV_a",
+        "OBJ_a.b",
+        "b.c.g.dlq",
     ];
 
     #[test]
     fn no_two_names_meet() {
-        let namespaces = [None, Some("a"), Some("a.b"), Some("a_b"), Some("a-b"), Some("b")];
+        let namespaces = [
+            None,
+            Some("a"),
+            Some("a.b"),
+            Some("a_b"),
+            Some("a-b"),
+            Some("b"),
+        ];
         let mut seen = HashSet::new();
         for namespace in namespaces {
             let names = Names::new(namespace).unwrap();
@@ -153,7 +167,10 @@ mod tests {
             for topic in TOPICS {
                 let topic = Topic::system(topic).unwrap();
                 assert!(seen.insert(names.stream(&topic)), "{namespace:?} {topic}");
-                assert!(seen.insert(names.subject(&topic, 0)), "{namespace:?} {topic}");
+                assert!(
+                    seen.insert(names.subject(&topic, 0)),
+                    "{namespace:?} {topic}"
+                );
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use interline_core::{Batch, Budget, Fence, Flow, Group, Partition, Position, Result, SubscribeSpec, Topic};
+use interline_core::{
+    Batch, Budget, Fence, Flow, Group, Partition, Position, Result, SubscribeSpec, Topic,
+};
 use interline_transport::lease;
 
 use crate::SCHEME;

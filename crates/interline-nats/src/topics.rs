@@ -38,7 +38,11 @@ pub(crate) fn replicas(session: &Session) -> usize {
 }
 
 /// Makes a topic; one that is there already is fine and stays as it is.
-pub(crate) async fn create(hub: &Hub, operation: &'static str, spec: &TopicSpec) -> Result<Ensured> {
+pub(crate) async fn create(
+    hub: &Hub,
+    operation: &'static str,
+    spec: &TopicSpec,
+) -> Result<Ensured> {
     check(operation, spec)?;
     let session = hub.main.session(operation).await?;
     let stream = hub.names().stream(&spec.topic);
@@ -69,19 +73,27 @@ pub(crate) async fn create(hub: &Hub, operation: &'static str, spec: &TopicSpec)
 }
 
 fn check(operation: &'static str, spec: &TopicSpec) -> Result<()> {
-    let invalid = |message: &str, remedy: String| {
-        Err(error(ErrorKind::Invalid, operation, message, remedy))
-    };
+    let invalid =
+        |message: &str, remedy: String| Err(error(ErrorKind::Invalid, operation, message, remedy));
     if spec.cleanup == Some(Cleanup::Compact) {
-        return Err(Error::unsupported(SCHEME, "keep the last event of each key"));
+        return Err(Error::unsupported(
+            SCHEME,
+            "keep the last event of each key",
+        ));
     }
     if !(1..=MOST_PARTITIONS).contains(&spec.partitions.unwrap_or(PARTITIONS)) {
         let remedy = format!("ask for 1 to {MOST_PARTITIONS}");
         return invalid("this number of partitions is out of range", remedy);
     }
     // The server takes no shorter one than 100 ms.
-    if spec.retention.is_some_and(|time| time < Duration::from_millis(100)) {
-        return invalid("the retention is too short", "ask for 1s or more".to_owned());
+    if spec
+        .retention
+        .is_some_and(|time| time < Duration::from_millis(100))
+    {
+        return invalid(
+            "the retention is too short",
+            "ask for 1s or more".to_owned(),
+        );
     }
     Ok(())
 }
@@ -111,7 +123,10 @@ fn drift(spec: &TopicSpec, info: &StreamInfo) -> Vec<String> {
     };
     let config = &info.config;
     if let Some(partitions) = spec.partitions {
-        let is = config.metadata.get(PARTITIONS_KEY).map_or("1", String::as_str);
+        let is = config
+            .metadata
+            .get(PARTITIONS_KEY)
+            .map_or("1", String::as_str);
         differs("partitions", &is, &partitions);
     }
     if let Some(replicas) = spec.replication {
@@ -123,7 +138,11 @@ fn drift(spec: &TopicSpec, info: &StreamInfo) -> Vec<String> {
     }
     if config.metadata.contains_key(PARTITIONS_KEY) {
         differs("discard", &config.discard, &"new");
-        differs("messages per subject", &config.max_msgs_per_subject.max(-1), &-1);
+        differs(
+            "messages per subject",
+            &config.max_msgs_per_subject.max(-1),
+            &-1,
+        );
     }
     drift
 }
@@ -186,7 +205,10 @@ async fn names(session: &Session, operation: &'static str) -> Result<Vec<String>
 /// that whoever names all topics needs no permission to list them.
 pub(crate) async fn covered(hub: &Hub, spec: &SubscribeSpec) -> Result<Vec<Topic>> {
     let mut topics = Vec::new();
-    let has_stars = spec.topics.iter().any(|pattern| pattern.as_exact().is_none());
+    let has_stars = spec
+        .topics
+        .iter()
+        .any(|pattern| pattern.as_exact().is_none());
     if has_stars {
         let all = list(hub, "subscribe").await?;
         topics.extend(all.into_iter().filter(|topic| spec.covers(topic)));

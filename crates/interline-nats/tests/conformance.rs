@@ -100,7 +100,11 @@ fn write_raw(url: &str, foreign: &Foreign) -> std::io::Result<Result<()>> {
             reader.read_exact(&mut answer)?;
             let answer = String::from_utf8_lossy(&answer).into_owned();
             let is_stored = answer.contains("\"seq\"");
-            return Ok(if is_stored { Ok(()) } else { Err(failed(answer)) });
+            return Ok(if is_stored {
+                Ok(())
+            } else {
+                Err(failed(answer))
+            });
         }
         if line.is_empty() || line.starts_with("-ERR") {
             return Ok(Err(failed(line)));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::types::Value;
+use interline_core::Claim;
 use interline_core::{BoxFuture, Group, Result};
-use interline_reliability::Claim;
 use uuid::Uuid;
 
 use crate::reply::{number, odd};
@@ -16,7 +16,7 @@ use crate::server::Server;
 use crate::transport::Transport;
 
 /// What groups have handled, remembered by the server and shared by all members; see
-/// [`interline_reliability::Inbox`].
+/// [`interline_core::Inbox`].
 ///
 /// It suppresses what would run twice after a crash, as far as a lease can: a handler that
 /// outlives its claim may overlap with another run. An event takes one key for as long as it is
@@ -62,7 +62,7 @@ fn millis(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis().max(1)).unwrap_or(i64::MAX))
 }
 
-impl interline_reliability::Inbox for Inbox {
+impl interline_core::Inbox for Inbox {
     fn claim<'a>(
         &'a self,
         group: &'a Group,

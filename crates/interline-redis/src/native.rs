@@ -15,6 +15,7 @@ pub use crate::publisher::Publisher;
 pub use crate::reader::Reader;
 use crate::topics;
 use crate::transport::Transport;
+pub use crate::transport::declared;
 
 /// Makes the stream `key`, which another application writes, readable as `topic` with one
 /// partition. The stream is never trimmed or deleted by interline.

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use interline_core::{
-    Cadence, Capabilities, Dedupe, Error, ErrorKind, LagAccuracy, PublisherOptions, ReadSpec,
-    Result, State, SubscribeSpec, Topic,
+    Cadence, Capabilities, Dedupe, Durability, Error, ErrorKind, LagAccuracy, PublisherOptions,
+    ReadSpec, Result, State, SubscribeSpec, Topic,
 };
 use interline_transport::lease::{self, Timing, WeakControl};
 
@@ -55,14 +55,23 @@ impl Transport {
 }
 
 fn capabilities(server: &Server) -> Capabilities {
-    let mut capabilities = Capabilities::new(SCHEME);
     let probe = server.probe();
+    let mut capabilities = declared();
     capabilities.durability = probe.durability;
     capabilities.durability_verified = probe.is_verified;
-    capabilities.dedupe = match server.resolved.config.dedupe_window {
-        Some(window) => Dedupe::Window(window),
-        None => Dedupe::Session,
-    };
+    if let Some(window) = server.resolved.config.dedupe_window {
+        capabilities.dedupe = Dedupe::Window(window);
+    }
+    capabilities
+}
+
+/// What this transport declares on a server that syncs its log every second, without a dedupe
+/// window.
+#[must_use]
+pub fn declared() -> Capabilities {
+    let mut capabilities = Capabilities::new(SCHEME);
+    capabilities.durability = Durability::Process;
+    capabilities.dedupe = Dedupe::Session;
     capabilities.cadence = Cadence {
         every: Duration::from_millis(100),
         count: None,

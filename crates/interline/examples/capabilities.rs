@@ -37,7 +37,13 @@ fn yes(is: bool) -> String {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> interline_core::Result<()> {
     let memory = interline_memory::connect("memory://").await?;
-    let all = [memory.capabilities(), interline_kafka::native::declared(3)];
+    let all = [
+        memory.capabilities(),
+        interline_kafka::native::declared(3),
+        interline_redis::native::declared(),
+        interline_nats::native::declared(),
+        interline_postgres::native::declared(),
+    ];
     let names: Vec<_> = all.iter().map(|declared| declared.transport).collect();
     println!("| | {} |", names.join(" | "));
     println!("|---|{}", "---|".repeat(names.len()));

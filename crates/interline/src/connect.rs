@@ -3,7 +3,7 @@
 use interline_core::{AnyTransport, Error, ErrorKind, Result};
 
 /// The schemes of the transports that this version knows, in this build or not.
-const KNOWN: [&str; 2] = ["memory", "kafka"];
+const KNOWN: [&str; 5] = ["memory", "kafka", "redis", "nats", "postgres"];
 
 /// Connects to the broker that `url` names, such as `memory://shop` or `kafka://localhost:9092`.
 ///
@@ -34,6 +34,14 @@ pub async fn connect(url: impl AsRef<str> + Send) -> Result<AnyTransport> {
         interline_memory::SCHEME => interline_memory::connect(url).await.map(AnyTransport::new),
         #[cfg(feature = "kafka")]
         interline_kafka::SCHEME => interline_kafka::connect(url).await.map(AnyTransport::new),
+        #[cfg(feature = "redis")]
+        interline_redis::SCHEME => interline_redis::connect(url).await.map(AnyTransport::new),
+        #[cfg(feature = "nats")]
+        interline_nats::SCHEME => interline_nats::connect(url).await.map(AnyTransport::new),
+        #[cfg(feature = "postgres")]
+        interline_postgres::SCHEME => interline_postgres::connect(url)
+            .await
+            .map(AnyTransport::new),
         scheme => Err(refused(scheme)),
     }
 }

@@ -55,6 +55,24 @@ pub mod kafka {
     pub use interline_kafka::*;
 }
 
+/// The transport for Redis Streams.
+#[cfg(feature = "redis")]
+pub mod redis {
+    pub use interline_redis::*;
+}
+
+/// The transport for NATS JetStream.
+#[cfg(feature = "nats")]
+pub mod nats {
+    pub use interline_nats::*;
+}
+
+/// The transport for PostgreSQL.
+#[cfg(feature = "postgres")]
+pub mod postgres {
+    pub use interline_postgres::*;
+}
+
 /// What a program of handlers needs: `use interline::prelude::*;`.
 pub mod prelude {
     #[cfg(feature = "macros")]

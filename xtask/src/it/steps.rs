@@ -1,7 +1,7 @@
 //! What `cargo xtask it` runs, as data. Add a row here and nowhere else.
 
 /// The transports, in the order in which they are run and shown.
-pub(crate) const TRANSPORTS: &[&str] = &["memory", "kafka"];
+pub(crate) const TRANSPORTS: &[&str] = &["memory", "kafka", "redis", "nats", "postgres"];
 
 /// One thing to run.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub(super) enum What {
     Example,
 }
 
+const COMMAND_LINE: &str = "-p interline-cli --features it --tests";
+
 /// Test targets that need a server have `required-features = ["it"]`, so that plain `cargo test` leaves them out.
 pub(super) const STEPS: &[Step] = &[
     suite("memory", "-p interline-memory --test conformance"),
@@ -74,13 +76,34 @@ pub(super) const STEPS: &[Step] = &[
         "kafka",
         "-p interline-kafka --features it --test foreign",
     ),
-    tests(
-        "command line",
-        "kafka",
-        "-p interline-cli --features it --tests",
+    tests("command line", "kafka", COMMAND_LINE),
+    suite(
+        "redis",
+        "-p interline-redis --features it --test conformance",
     ),
+    tests(
+        "server",
+        "redis",
+        "-p interline-redis --features it --test server --test faults",
+    ),
+    tests("command line", "redis", COMMAND_LINE),
+    suite("nats", "-p interline-nats --features it --test conformance"),
+    tests("command line", "nats", COMMAND_LINE),
+    suite(
+        "postgres",
+        "-p interline-postgres --features it --test conformance",
+    ),
+    tests(
+        "server",
+        "postgres",
+        "-p interline-postgres --features it --test server",
+    ),
+    tests("command line", "postgres", COMMAND_LINE),
     example("swap", "memory"),
     example("swap", "kafka"),
+    example("swap", "redis"),
+    example("swap", "nats"),
+    example("swap", "postgres"),
 ];
 
 const fn step(name: &'static str, transport: &'static str, what: What) -> Step {

@@ -6,9 +6,7 @@ use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use async_nats::rustls::{ClientConfig, RootCertStore, crypto};
 use interline_core::{Durability, Error, Result};
-use interline_transport::settings::{
-    Address, Profile, Tls, config, parse_duration, parse_switch,
-};
+use interline_transport::settings::{Address, Profile, Tls, config, parse_duration, parse_switch};
 
 use super::{Config, Login};
 use crate::SCHEME;
@@ -214,7 +212,8 @@ fn client_certificate(tls: &Tls) -> Result<Option<Certificate>> {
         return Ok(None);
     };
     let chain = certificates("tls_cert", cert)?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|cause| unreadable("tls_key", key, cause))?;
+    let key =
+        PrivateKeyDer::from_pem_file(key).map_err(|cause| unreadable("tls_key", key, cause))?;
     Ok(Some((chain, key)))
 }
 

@@ -63,8 +63,14 @@ fn mistakes_are_named() {
         ("nats://127.0.0.1?inbox_prefix=a%20b", "is no subject"),
         ("nats://127.0.0.1?inbox_prefix=>", "is no subject"),
         ("nats://127.0.0.1?request_timeout=0s", "is 0"),
-        ("nats://127.0.0.1?sync_alwys=on", "did you mean `sync_always`?"),
-        ("nats://127.0.0.1?credentials=/no/such/file", "cannot be read"),
+        (
+            "nats://127.0.0.1?sync_alwys=on",
+            "did you mean `sync_always`?",
+        ),
+        (
+            "nats://127.0.0.1?credentials=/no/such/file",
+            "cannot be read",
+        ),
         ("nats://127.0.0.1?namespace=a%20b", "not a legal name"),
     ] {
         let shown = message(url);

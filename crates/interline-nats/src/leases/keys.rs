@@ -70,7 +70,9 @@ impl Keys {
         index: u32,
     ) -> Result<Option<(u64, Row)>> {
         let subject = self.row_subject(index);
-        let found = session.last(operation, &self.leases_stream, &subject).await?;
+        let found = session
+            .last(operation, &self.leases_stream, &subject)
+            .await?;
         found
             .map(|stored| {
                 let row = Row::parse(operation, &stored.value, stored.sequence)?;
@@ -105,7 +107,9 @@ impl Keys {
         operation: &'static str,
     ) -> Result<Option<(u64, Beginning)>> {
         let subject = self.start_subject();
-        let found = session.last(operation, &self.leases_stream, &subject).await?;
+        let found = session
+            .last(operation, &self.leases_stream, &subject)
+            .await?;
         found
             .map(|stored| Ok((stored.sequence, Beginning::parse(operation, &stored.value)?)))
             .transpose()

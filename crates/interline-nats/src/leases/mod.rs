@@ -240,9 +240,11 @@ impl Store {
         for _ in 0..2 {
             let current = match known.take().filter(|known| known.row.is_of(me, fence)) {
                 Some(known) => Some(known),
-                None => self.keys.row_now(session, "commit", index).await?.map(
-                    |(revision, row)| Known { revision, row },
-                ),
+                None => self
+                    .keys
+                    .row_now(session, "commit", index)
+                    .await?
+                    .map(|(revision, row)| Known { revision, row }),
             };
             let Some(mut current) = current.filter(|known| known.row.is_of(me, fence)) else {
                 return Ok(false);

@@ -45,13 +45,30 @@ fn around(envelope: &Envelope) -> Envelope {
 
 #[test]
 fn everything_comes_back() {
-    let keys: [Option<&[u8]>; 5] = [None, Some(b""), Some(b"ada"), Some(b"\0\xff"), Some(" é ".as_bytes())];
+    let keys: [Option<&[u8]>; 5] = [
+        None,
+        Some(b""),
+        Some(b"ada"),
+        Some(b"\0\xff"),
+        Some(" é ".as_bytes()),
+    ];
     let payloads: [Option<&[u8]>; 3] = [None, Some(b""), Some(b"\r\nx")];
     let headers: [&[(&str, &[u8])]; 6] = [
         &[],
         &[("x", b"1")],
-        &[("z", b"1"), ("a", b"2"), ("z", b""), ("m", b"3"), ("a", b"4")],
-        &[("x", b"\r\n"), ("y", b"\xff\0"), (" odd:name", b" v "), ("", b"v")],
+        &[
+            ("z", b"1"),
+            ("a", b"2"),
+            ("z", b""),
+            ("m", b"3"),
+            ("a", b"4"),
+        ],
+        &[
+            ("x", b"\r\n"),
+            ("y", b"\xff\0"),
+            (" odd:name", b" v "),
+            ("", b"v"),
+        ],
         &[("Nats-Rollup", b"all"), ("nats-msg-id", b"1"), ("x", b"1")],
         &[("ce-id", b"second"), ("x=,%", b"a,b=c%")],
     ];
@@ -59,7 +76,11 @@ fn everything_comes_back() {
         for payload in payloads {
             for headers in headers {
                 let envelope = event(key, payload, headers);
-                assert_eq!(around(&envelope), envelope, "{key:?} {payload:?} {headers:?}");
+                assert_eq!(
+                    around(&envelope),
+                    envelope,
+                    "{key:?} {payload:?} {headers:?}"
+                );
             }
         }
     }
@@ -67,19 +88,35 @@ fn everything_comes_back() {
 
 #[test]
 fn nothing_that_a_server_obeys_is_sent() {
-    let odd = event(Some(b"k"), None, &[("Nats-Rollup", b"all"), ("x", b"a\r\nNats-TTL: 1s")]);
+    let odd = event(
+        Some(b"k"),
+        None,
+        &[("Nats-Rollup", b"all"), ("x", b"a\r\nNats-TTL: 1s")],
+    );
     let (headers, _) = encode(&Outgoing::new(topic(), odd));
     for (name, values) in headers.iter() {
         let name: &str = name.as_ref();
-        assert!(!name.starts_with("Nats-") || name == "Nats-Msg-Id", "{name}");
-        assert!(values.iter().all(|value| !value.as_str().contains(['\r', '\n'])));
+        assert!(
+            !name.starts_with("Nats-") || name == "Nats-Msg-Id",
+            "{name}"
+        );
+        assert!(
+            values
+                .iter()
+                .all(|value| !value.as_str().contains(['\r', '\n']))
+        );
     }
 }
 
 #[test]
 fn copies_are_told_apart_by_purpose() {
     let envelope = event(None, None, &[]);
-    let purposes = [Purpose::Event, Purpose::DeadLetter(1), Purpose::DeadLetter(2), Purpose::Return(1)];
+    let purposes = [
+        Purpose::Event,
+        Purpose::DeadLetter(1),
+        Purpose::DeadLetter(2),
+        Purpose::Return(1),
+    ];
     let mut ids: Vec<String> = purposes
         .into_iter()
         .map(|purpose| {
@@ -95,16 +132,35 @@ fn copies_are_told_apart_by_purpose() {
 #[test]
 fn foreign_messages_are_taken_as_they_are() {
     let mut decoder = Decoder::new(Style::Dash);
-    let bare = decode(&mut decoder, &topic(), 0, &place(), None, Bytes::from_static(b"x"));
+    let bare = decode(
+        &mut decoder,
+        &topic(),
+        0,
+        &place(),
+        None,
+        Bytes::from_static(b"x"),
+    );
     assert!(bare.envelope.is_foreign());
     assert_eq!(bare.envelope.payload().unwrap(), "x");
     let mut headers = HeaderMap::new();
-    for (name, value) in [("b", "1"), ("a", "2"), ("b", "3"), ("interline-dl-cause", "no")] {
+    for (name, value) in [
+        ("b", "1"),
+        ("a", "2"),
+        ("b", "3"),
+        ("interline-dl-cause", "no"),
+    ] {
         headers.append(name, value);
     }
     // A list that lies drops nothing and invents nothing.
     headers.insert(LIST, "missing,b,,%FF=%00");
-    let listed = decode(&mut decoder, &topic(), 0, &place(), Some(&headers), Bytes::new());
+    let listed = decode(
+        &mut decoder,
+        &topic(),
+        0,
+        &place(),
+        Some(&headers),
+        Bytes::new(),
+    );
     let found: Vec<(String, Bytes)> = listed
         .envelope
         .headers()
@@ -123,7 +179,14 @@ fn foreign_messages_are_taken_as_they_are() {
 fn a_raw_message_is_read_as_the_client_would_read_it() {
     let mut decoder = Decoder::new(Style::Dash);
     let block = b"NATS/1.0\r\nNats-Msg-Id: 1\r\nb:1\r\na:  \xfe \r\nb: 2\r\nnonsense\r\n\r\n";
-    let record = decode_raw(&mut decoder, &topic(), 0, &place(), block, Bytes::from_static(b"x"));
+    let record = decode_raw(
+        &mut decoder,
+        &topic(),
+        0,
+        &place(),
+        block,
+        Bytes::from_static(b"x"),
+    );
     let found: Vec<(&str, &[u8])> = record
         .envelope
         .headers()
@@ -134,7 +197,11 @@ fn a_raw_message_is_read_as_the_client_would_read_it() {
     assert_eq!(found, wanted);
     assert_eq!(record.stored_at, 5);
     assert!(is_odd(block) && !is_odd(b"NATS/1.0\r\na: 1\r\n\r\n") && !is_odd(b""));
-    for odd in [&b"HTTP/1.0\r\n"[..], b"NATS/1.0\r\na b: 1\r\n", b"NATS/1.0 x\r\n\r\n"] {
+    for odd in [
+        &b"HTTP/1.0\r\n"[..],
+        b"NATS/1.0\r\na b: 1\r\n",
+        b"NATS/1.0 x\r\n\r\n",
+    ] {
         assert!(is_odd(odd), "{odd:?}");
     }
 }

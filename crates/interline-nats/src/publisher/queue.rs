@@ -92,7 +92,9 @@ enum State {
     /// Not answered, or refused for now. Nothing is sent until it is known what became of all
     /// that is on its way: a later event of its key may be stored already.
     Held(Hold),
-    Done { is_stored: bool },
+    Done {
+        is_stored: bool,
+    },
 }
 
 /// Why an event is held.
@@ -168,7 +170,9 @@ impl Queue {
         self.batch += 1;
         self.spreader.next_batch();
         let entry = Batch {
-            outcomes: std::iter::repeat_with(|| None).take(entries.len()).collect(),
+            outcomes: std::iter::repeat_with(|| None)
+                .take(entries.len())
+                .collect(),
             missing: entries.len(),
             places,
             sender,
@@ -235,7 +239,11 @@ impl Queue {
             None => encode(&slot.outgoing),
         };
         let room = live.session.info.max_payload;
-        let spare = if slot.outgoing.purpose == Purpose::Event { LETTER } else { 0 };
+        let spare = if slot.outgoing.purpose == Purpose::Event {
+            LETTER
+        } else {
+            0
+        };
         if payload.len() + (64 << 10) > room && size(&headers, &payload) + spare > room {
             return Err(Some(too_large(room)));
         }
@@ -369,7 +377,10 @@ impl Queue {
         if self.held == 0 || self.in_flight > 0 {
             return None;
         }
-        let held = self.slots.iter().filter(|slot| matches!(slot.state, State::Held(_)));
+        let held = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot.state, State::Held(_)));
         let mut topics: Vec<Topic> = held.map(|slot| slot.outgoing.topic.clone()).collect();
         topics.sort_unstable();
         topics.dedup();
@@ -499,7 +510,10 @@ impl Slot {
             error(
                 ErrorKind::Unsupported,
                 "publish",
-                format!("the stream `{}` has no subject of its own for events", facts.stream),
+                format!(
+                    "the stream `{}` has no subject of its own for events",
+                    facts.stream
+                ),
                 "publish to a topic that interline made, or to a stream with one subject",
             )
         })
@@ -511,7 +525,10 @@ impl Slot {
             return Outcome::Rejected(error(
                 ErrorKind::Protocol,
                 "publish",
-                format!("stream `{}` took an event that is not its own", stream.escape_debug()),
+                format!(
+                    "stream `{}` took an event that is not its own",
+                    stream.escape_debug()
+                ),
                 "let no other stream listen to the subjects of topics",
             ));
         };

@@ -18,7 +18,8 @@ const BYTES: usize = 256 << 10;
 
 /// A request for [`BATCH`] records of [`BYTES`] within 30 s. A server that has none says every 3 s
 /// that it is there.
-const PULL: &[u8] = br#"{"batch":1000,"max_bytes":262144,"expires":30000000000,"idle_heartbeat":3000000000}"#;
+const PULL: &[u8] =
+    br#"{"batch":1000,"max_bytes":262144,"expires":30000000000,"idle_heartbeat":3000000000}"#;
 
 /// A request for one record of any size.
 const PULL_ONE: &[u8] = br#"{"batch":1,"expires":30000000000,"idle_heartbeat":3000000000}"#;
@@ -150,7 +151,9 @@ impl Consumer {
         let left = number("Nats-Pending-Messages");
         let bytes = number("Nats-Pending-Bytes");
         self.asked = self.asked.saturating_sub(left.unwrap_or(self.asked));
-        self.asked_bytes = self.asked_bytes.saturating_sub(bytes.unwrap_or(self.asked_bytes));
+        self.asked_bytes = self
+            .asked_bytes
+            .saturating_sub(bytes.unwrap_or(self.asked_bytes));
         left
     }
 

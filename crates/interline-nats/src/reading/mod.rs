@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
-use futures_util::{FutureExt as _, StreamExt as _};
 use futures_util::stream::{FuturesUnordered, ReadyChunks};
+use futures_util::{FutureExt as _, StreamExt as _};
 use interline_core::{Batch, BoxFuture, Budget, Error, ErrorKind, Fence, Flow, Partition, Result};
 use interline_transport::wire::{Decoder, Style};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-pub(crate) use self::open::{before, check_kept, from, pending};
 use self::open::{Failure, Opening, open};
-use self::part::{Part, Stage};
+pub(crate) use self::open::{before, check_kept, from, pending};
 pub(crate) use self::part::{Cursor, Stop};
+use self::part::{Part, Stage};
 use crate::error::broken;
 use crate::hub::Hub;
 use crate::link::Session;
@@ -112,7 +112,11 @@ impl Reading {
 
     /// Reads a partition no more.
     pub(crate) fn remove(&mut self, partition: &Partition) {
-        let Some(at) = self.parts.iter().position(|part| part.partition == *partition) else {
+        let Some(at) = self
+            .parts
+            .iter()
+            .position(|part| part.partition == *partition)
+        else {
             return;
         };
         let part = self.parts.swap_remove(at);
@@ -122,7 +126,10 @@ impl Reading {
     }
 
     pub(crate) fn flow(&mut self, partition: &Partition, flow: Flow) {
-        let part = self.parts.iter_mut().find(|part| part.partition == *partition);
+        let part = self
+            .parts
+            .iter_mut()
+            .find(|part| part.partition == *partition);
         if let Some(part) = part {
             part.flow = flow;
         }
@@ -223,7 +230,11 @@ impl Reading {
                     let name = format!("{}-{generation}", self.name);
                     let (hub, session) = (Arc::clone(&self.hub), live.session.clone());
                     let (wanted, operation) = (part.wanted(), self.operation);
-                    let delay = if part.failures > 0 { AGAIN } else { Duration::ZERO };
+                    let delay = if part.failures > 0 {
+                        AGAIN
+                    } else {
+                        Duration::ZERO
+                    };
                     self.opening.push(Box::pin(async move {
                         tokio::time::sleep(delay).await;
                         Answer {
@@ -290,9 +301,7 @@ impl Reading {
     }
 
     fn opened(&mut self, answer: Answer) -> Result<()> {
-        let is_it = |part: &&mut Part| {
-            matches!(part.stage, Stage::Opening(generation) if generation == answer.generation)
-        };
+        let is_it = |part: &&mut Part| matches!(part.stage, Stage::Opening(generation) if generation == answer.generation);
         let Some(part) = self.parts.iter_mut().find(is_it) else {
             // Closed meanwhile. What was made is forgotten by the server by itself.
             return Ok(());

@@ -87,7 +87,10 @@ pub(super) async fn open(
     let topic = &wanted.partition.topic;
     let (facts, info) = hub.look(session, operation, topic).await?;
     let partition = &wanted.partition;
-    let is_same = wanted.created.as_ref().is_none_or(|created| *created == info.created);
+    let is_same = wanted
+        .created
+        .as_ref()
+        .is_none_or(|created| *created == info.created);
     if !is_same || partition.index >= facts.partitions {
         return Err(Failure::Final(error(
             ErrorKind::NotFound,
@@ -100,7 +103,9 @@ pub(super) async fn open(
     if let Cursor::After(after) = wanted.cursor {
         check_kept(operation, partition, after, first, last).map_err(Failure::Final)?;
     }
-    let filter = facts.filter(partition.index).map(|subject| subject.as_str());
+    let filter = facts
+        .filter(partition.index)
+        .map(|subject| subject.as_str());
     if wanted.is_careful {
         let after = match wanted.cursor {
             Cursor::After(after) => after,
@@ -192,12 +197,7 @@ pub(crate) fn check_kept(
 }
 
 /// `from` is where the reading stands, `to` the nearest place that it could go on from.
-fn position_lost(
-    operation: &'static str,
-    partition: &Partition,
-    from: u64,
-    to: u64,
-) -> Error {
+fn position_lost(operation: &'static str, partition: &Partition, from: u64, to: u64) -> Error {
     let what = if from > to {
         format!("{partition} ends at {to}, before position {from}: its end was lost")
     } else {

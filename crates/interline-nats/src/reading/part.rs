@@ -138,8 +138,11 @@ impl Part {
             Cursor::After(after) => after,
             Cursor::First | Cursor::Time(_) => 0,
         };
-        self.is_done |= self.end.is_some_and(|end| opened.pending == 0 || after >= end);
-        self.created.get_or_insert_with(|| opened.facts.created.clone());
+        self.is_done |= self
+            .end
+            .is_some_and(|end| opened.pending == 0 || after >= end);
+        self.created
+            .get_or_insert_with(|| opened.facts.created.clone());
         self.stage = Stage::Open(Consumer::new(generation, opened));
     }
 
@@ -171,7 +174,9 @@ impl Part {
             self.is_done = true;
             return false;
         }
-        self.is_done = self.end.is_some_and(|end| place.sequence == end || place.pending == 0);
+        self.is_done = self
+            .end
+            .is_some_and(|end| place.sequence == end || place.pending == 0);
         self.cursor = Cursor::After(place.sequence);
         true
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use interline_core::EventId;
+use interline_core::{Claim, Inbox};
 use interline_redis::native;
-use interline_reliability::{Claim, Inbox};
 
 use super::support::{connect, group, within};
 
