@@ -53,10 +53,7 @@ pub fn migrations(namespace: Option<&str>) -> Result<Vec<Migration>> {
     let mut all = steps(&schema);
     if let Some(first) = all.first_mut() {
         let base = schema.sql(BASE);
-        first.sql = format!(
-            "create schema if not exists {schema};\n{base};\n{}",
-            first.sql
-        );
+        first.sql = format!("create schema if not exists {schema};\n{base};\n{}", first.sql);
     }
     Ok(all)
 }
@@ -123,18 +120,18 @@ async fn apply(schema: &Schema, client: &Client, steps: &[Migration]) -> Result<
     // Several processes may start at once: one migrates, the others find it done.
     let lock = "select pg_advisory_lock(hashtext($1))";
     let unlock = "select pg_advisory_unlock(hashtext($1))";
-    client
-        .query_one(lock, &[&schema.name()])
-        .await
-        .map_err(failed)?;
-    let exists = "select exists (select from pg_namespace where nspname = $1)";
-    let row = client.query_one(exists, &[&schema.name()]).await;
+    client.query_one(lock, &[&schema.name()]).await.map_err(failed)?;
+    // What is made belongs to who owns the schema, also if a superuser comes by.
+    let role = "select case when pg_has_role(r.oid, 'member')
+            then format('set role %I', r.rolname) else 'reset role' end
+        from pg_namespace n join pg_roles r on r.oid = n.nspowner where n.nspname = $1";
+    let role = client.query_opt(role, &[&schema.name()]).await;
     // Asked first, since `if not exists` wants the right to create it all the same.
-    let create = match row.map_err(failed)?.get(0) {
-        true => String::new(),
-        false => format!("create schema {schema};"),
+    let first = match role.map_err(failed)? {
+        Some(row) => row.get(0),
+        None => format!("create schema {schema}"),
     };
-    let base = format!("{create} {}", schema.sql(BASE));
+    let base = format!("{first}; {}", schema.sql(BASE));
     client.batch_execute(&base).await.map_err(failed)?;
     let found = version(schema, client).await?;
     for step in steps.iter().filter(|step| step.version > found) {
@@ -145,11 +142,8 @@ async fn apply(schema: &Schema, client: &Client, steps: &[Migration]) -> Result<
             return Err(failed(cause));
         }
     }
-    client
-        .query_one(unlock, &[&schema.name()])
-        .await
-        .map(|_| ())
-        .map_err(failed)
+    client.query_one(unlock, &[&schema.name()]).await.map_err(failed)?;
+    client.batch_execute("reset role").await.map_err(failed)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use interline_core::{Error, ErrorKind, Result};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
 
@@ -39,9 +39,20 @@ pub(crate) enum Purpose {
 pub(crate) struct Session {
     pub(crate) client: Arc<Client>,
     driver: JoinHandle<()>,
+    /// Its other end is dropped with the connection.
+    ended: watch::Receiver<()>,
 }
 
 impl Session {
+    /// Waits until the connection has ended, whoever ended it.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            // Nothing is ever sent: an error is the end.
+            while ended.changed().await.is_ok() {}
+        }
+    }
+
     /// Ends the connection now.
     pub(crate) fn kill(&self) {
         self.driver.abort();
@@ -89,14 +100,15 @@ impl Resolved {
         };
         driver.application_name(name);
         let failed = |error| postgres(operation, error);
+        let (end, ended) = watch::channel(());
         let (client, driver) = match &self.tls {
             Some(tls) => {
                 let (client, connection) = driver.connect(tls.clone()).await.map_err(failed)?;
-                (client, tokio::spawn(drive(connection, bell)))
+                (client, tokio::spawn(drive(connection, bell, end)))
             }
             None => {
                 let (client, connection) = driver.connect(NoTls).await.map_err(failed)?;
-                (client, tokio::spawn(drive(connection, bell)))
+                (client, tokio::spawn(drive(connection, bell, end)))
             }
         };
         client.batch_execute(SETUP).await.map_err(failed)?;
@@ -106,6 +118,7 @@ impl Resolved {
         Ok(Session {
             client: Arc::new(client),
             driver,
+            ended,
         })
     }
 
@@ -152,9 +165,12 @@ pub(crate) async fn lend(
         .map_err(|error| pool(operation, error))
 }
 
-/// Serves a connection until it ends.
-async fn drive<S, T>(mut connection: Connection<S, T>, bell: Option<Arc<Notify>>)
-where
+/// Serves a connection until it ends; `_end` is dropped then.
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    bell: Option<Arc<Notify>>,
+    _end: watch::Sender<()>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

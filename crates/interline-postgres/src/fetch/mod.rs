@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, StreamExt};
 use interline_core::{Batch, BoxFuture, Budget, Error, Fence, Flow, Partition, Position, Result};
 use interline_transport::wire::{Decoder, Style};
@@ -18,7 +19,7 @@ use tokio_postgres::RowStream;
 use self::rows::Slab;
 use self::session::Line;
 use crate::SCHEME;
-use crate::error::{late, missing_topic, postgres};
+use crate::error::{late, lost_connection, missing_topic, postgres};
 use crate::horizon::Seen;
 use crate::link::Link;
 use crate::session::Session;
@@ -277,9 +278,7 @@ impl Fetcher {
         for part in &self.parts {
             let topic = &part.partition.topic;
             if let Some(place) = &part.place
-                && listed
-                    .get(topic)
-                    .is_none_or(|facts| facts.id != place.facts.id)
+                && listed.get(topic).is_none_or(|facts| facts.id != place.facts.id)
             {
                 return Err(missing_topic("read", topic));
             }
@@ -344,11 +343,7 @@ impl Fetcher {
     /// Ends the reading of partitions whose last event the server has lost in a crash.
     fn give_up(&mut self, gone: &[session::Found]) -> Result<()> {
         for lost in gone {
-            let Some(at) = self
-                .parts
-                .iter()
-                .position(|part| part.serial == lost.serial)
-            else {
+            let Some(at) = self.parts.iter().position(|part| part.serial == lost.serial) else {
                 continue;
             };
             let part = self.parts.swap_remove(at);
@@ -435,8 +430,10 @@ impl Fetcher {
         }
     }
 
-    /// Waits until there may be something to read.
+    /// Waits until there may be something to read, or the connection has ended: what was read from
+    /// a server that has crashed may have to be read again.
     async fn wait(&mut self) -> Result<()> {
+        let ended = self.line.as_ref().map(|line| line.session.ended());
         let Self {
             seen,
             topics,
@@ -447,6 +444,7 @@ impl Fetcher {
             _ = seen.changed() => {}
             _ = topics.changed() => topics.mark_changed(),
             () = closing => {}
+            Some(()) = OptionFuture::from(ended) => return Err(lost_connection()),
         }
         Ok(())
     }
