@@ -58,7 +58,11 @@ impl Session {
         what: &str,
         body: &impl Serialize,
     ) -> Result<T, Failed> {
-        let body = serde_json::to_vec(body).map_err(|cause| protocol(operation, cause))?;
+        let mut body = serde_json::to_vec(body).map_err(|cause| protocol(operation, cause))?;
+        // Some requests have to be empty, which is how `()` is meant.
+        if body == b"null" {
+            body.clear();
+        }
         let subject = format!("$JS.API.{what}");
         let message = self.request(operation, subject, None, body.into()).await?;
         read(operation, &message.payload)

@@ -15,11 +15,11 @@ use crate::topics;
 
 /// What the leases of a group need of this transport.
 #[derive(Clone, Debug)]
-pub struct Leased(pub(crate) Arc<Hub>);
+pub(crate) struct Leased(pub(crate) Arc<Hub>);
 
 /// A member's reading of what it owns.
 #[derive(Debug)]
-pub struct Source(Reading);
+pub(crate) struct Source(Reading);
 
 impl lease::Leased for Leased {
     type Store = Store;

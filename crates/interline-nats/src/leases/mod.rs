@@ -42,7 +42,7 @@ const QUIET: Duration = Duration::from_secs(3);
 const AWAY: Duration = LEASE.saturating_sub(Duration::from_secs(5));
 
 /// Where a group keeps its leases and checkpoints of one topic.
-pub struct Store {
+pub(crate) struct Store {
     hub: Arc<Hub>,
     group: Group,
     topic: Topic,
