@@ -6,8 +6,9 @@ use std::time::Duration;
 use fred::types::Value;
 use interline_core::{
     Ensured, ErrorKind, Group, GroupInfo, LagAccuracy, Partition, PartitionLag, Pattern, Position,
-    Result, Start, Topic, TopicInfo, TopicSpec,
+    Range, Result, Start, Topic, TopicInfo, TopicSpec,
 };
+use interline_transport::checkpoint;
 use interline_transport::lease::MemberId;
 
 use crate::leases::GroupStore;
@@ -93,20 +94,25 @@ impl Admin {
     }
 }
 
-/// A row of a survey: number, owner, frontier, end.
+/// A row of a survey: number, owner, end, checkpoint.
 fn lag(facts: &Facts, row: &str) -> Option<PartitionLag> {
     let mut words = row.split(' ');
     let index = words.next()?.parse().ok()?;
     let owner = words.next().filter(|owner| *owner != "-");
-    let frontier = reply::position(words.next()?.as_bytes())?;
     let head = reply::position(words.next()?.as_bytes())?;
+    let frontier = reply::position(words.next()?.as_bytes())?;
+    // What cannot be read counts as nothing done: the owner to come will say why.
+    let progress = words.next().and_then(|text| checkpoint::decode(text).ok());
+    // The second half of a position counts events, unless another client chose it.
+    let done = |range: &Range| range.last.1.saturating_sub(range.first.1) + 1;
+    let done: u64 = progress.iter().flat_map(|p| &p.done).map(done).sum();
     let some = |position: Position| (position != Position::default()).then_some(position);
+    let waiting = head.1.saturating_sub(frontier.1).saturating_sub(done);
     Some(PartitionLag {
         partition: Partition::new(facts.topic.clone(), index),
         frontier: some(frontier),
         end: some(head),
-        // The second half of a position counts events, unless another client chose it.
-        lag: facts.is_dense.then(|| head.1.saturating_sub(frontier.1)),
+        lag: facts.is_dense.then_some(waiting),
         accuracy: LagAccuracy::Exact,
         owner: owner.map(|owner| MemberId::stored(owner).instance().to_owned()),
     })

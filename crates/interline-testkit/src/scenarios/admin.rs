@@ -1,5 +1,6 @@
 //! Administration: topics to order, lag, reset and deletion.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use interline_core::{
@@ -9,13 +10,14 @@ use interline_core::{
 
 use super::{manage_topics, scenario};
 use crate::member::Member;
-use crate::scene::{Scene, interleaved};
-use crate::{Breach, Harness, Scenario, Verdict, check, check_eq};
+use crate::scene::{Run, Runs, Scene, gated, interleaved};
+use crate::{Breach, Gate, Harness, Scenario, Verdict, check, check_eq};
 
 pub(crate) const ALL: &[Scenario] = &[
     scenario!(topics_are_made_to_order, manage_topics),
     scenario!(topics_are_listed),
     scenario!(lag_is_told),
+    scenario!(lag_leaves_out_what_is_done_beyond_the_frontier),
     scenario!(a_live_group_is_not_reset),
     scenario!(a_reset_moves_a_group),
     scenario!(a_deleted_group_starts_anew),
@@ -94,6 +96,20 @@ async fn member<'a>(scene: &Scene<'a>) -> Verdict<Member<'a>> {
         vec![Pattern::exact(scene.topic.as_str())],
     );
     Member::join(scene.harness, &scene.transport, spec).await
+}
+
+/// Events that are done behind one that is not are no lag.
+async fn lag_leaves_out_what_is_done_beyond_the_frontier(harness: &Harness) -> Verdict {
+    let scene = Scene::new(harness, 1).await?;
+    scene.publish(&interleaved(10, 1)).await?;
+    let (runs, gate) = (Runs::default(), Arc::new(Gate::shut()));
+    let stays = |run: &Run| run.key == "key-0" || run.key == "key-5";
+    let workers = scene.start(&runs, 0, gated(&gate, stays)).await?;
+    let done = || async { Ok(lag(&group(&scene).await?) == 2) };
+    harness.eventually("a lag of two", done).await?;
+    gate.open();
+    scene.finish(workers).await?;
+    Ok(())
 }
 
 /// The lag of a group is what it has not settled; its members and owners are told.
