@@ -45,7 +45,8 @@ pub(crate) fn start(link: &Arc<Link>) {
 
 async fn run(link: Weak<Link>) {
     // Not in the same second in every process that was started together.
-    let mut next = Instant::now() + PAUSE / 4 + Duration::from_millis(std::process::id().into()) / 8;
+    let mut next =
+        Instant::now() + PAUSE / 4 + Duration::from_millis(std::process::id().into()) / 8;
     loop {
         let closing = match link.upgrade() {
             Some(link) => link.closing(),
@@ -98,6 +99,7 @@ async fn pass(link: &Link) -> Result<Upkeep> {
     };
     let mut done = Upkeep::default();
     if !house.enter().await? {
+        house.warn_if_neglected().await?;
         return Ok(done);
     }
     done.ran = true;
@@ -123,6 +125,9 @@ const ENTER: &str = "select pg_has_role(c.relowner, 'usage')
     and pg_try_advisory_lock('{s}.log'::regclass::int, 2)
     from pg_class c where c.oid = '{s}.log'::regclass";
 
+/// Whether nobody has been at it for long.
+const NEGLECTED: &str = "select copies_at < clock_timestamp() - interval '3 days' from {s}.meta";
+
 /// The longest retention of all topics decides, since they share ranges.
 const IS_OLD: &str = "select coalesce(max(r.begun_at) < clock_timestamp()
     - (select max(t.retention) from {s}.topics t) / $1 * interval '1 millisecond', false)
@@ -130,7 +135,8 @@ const IS_OLD: &str = "select coalesce(max(r.begun_at) < clock_timestamp()
 
 /// The oldest range whose events are all beyond every retention: those of the next one have begun
 /// before. Not the present one.
-const OLDEST: &str = "select r.number from {s}.ranges r join {s}.ranges n on n.number = r.number + 1
+const OLDEST: &str =
+    "select r.number from {s}.ranges r join {s}.ranges n on n.number = r.number + 1
     where not r.dropping and n.begun_at < clock_timestamp()
         - (select coalesce(max(t.retention), 0) from {s}.topics t) * interval '1 millisecond'
     order by r.number limit 1";
@@ -191,11 +197,21 @@ impl House<'_> {
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
+    async fn warn_if_neglected(&self) -> Result<()> {
+        let neglected = self.find(NEGLECTED, &[]).await?;
+        if neglected.first().is_some_and(|row| row.get(0)) {
+            tracing::warn!(
+                target: "interline::postgres", schema = self.schema.name(),
+                "nobody keeps house: connect as the schema's owner, or call `keep_house` as it"
+            );
+        }
+        Ok(())
+    }
+
     /// Lets the older of two generations go, if the newer one is old enough.
     async fn forget(&self, what: &str, age: &str) -> Result<()> {
-        let due = format!(
-            "select {what}_at < clock_timestamp() - interval '{age}' from {{s}}.meta"
-        );
+        let due =
+            format!("select {what}_at < clock_timestamp() - interval '{age}' from {{s}}.meta");
         let due = self.find(&due, &[]).await?;
         if !due.first().is_some_and(|row| row.get(0)) {
             return Ok(());

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::time::Duration;
 
 use interline_core::{Durability, ErrorKind};
@@ -62,7 +60,10 @@ fn what_is_wrong_is_named_without_secrets() {
         ("postgresql://localhost", "postgres://"),
         ("postgres://u:hunter2@localhost?partition=3", "partition"),
         ("postgres://u:hunter2@localhost?partitions=0", "partitions"),
-        ("postgres://u:hunter2@localhost?connections=0", "connections"),
+        (
+            "postgres://u:hunter2@localhost?connections=0",
+            "connections",
+        ),
         ("postgres://u:hunter2@localhost?poll=0s", "poll"),
         ("postgres://u:hunter2@localhost?retention=7", "retention"),
         ("postgres://localhost?tls_ca=/no/such/file", "tls_ca"),

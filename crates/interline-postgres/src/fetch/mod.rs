@@ -105,13 +105,16 @@ struct Asked {
     is_broken: bool,
 }
 
+/// A question to the server that goes on while its reader is asked something else.
+type Pending<T> = BoxFuture<'static, Result<T>>;
+
 /// Reads partitions from where they stand. One task owns it.
 pub(crate) struct Fetcher {
     link: Arc<Link>,
     parts: Vec<Part>,
     next_serial: u64,
-    connecting: Option<BoxFuture<'static, Result<(Line, Vec<session::Found>)>>>,
-    placing: Option<BoxFuture<'static, Result<Vec<(u64, Facts, i64)>>>>,
+    connecting: Option<Pending<session::Connected>>,
+    placing: Option<Pending<Vec<session::Placed>>>,
     line: Option<Line>,
     /// What is read belongs to a later epoch of the horizon than this line's connection.
     epoch: u64,
@@ -278,7 +281,9 @@ impl Fetcher {
         for part in &self.parts {
             let topic = &part.partition.topic;
             if let Some(place) = &part.place
-                && listed.get(topic).is_none_or(|facts| facts.id != place.facts.id)
+                && listed
+                    .get(topic)
+                    .is_none_or(|facts| facts.id != place.facts.id)
             {
                 return Err(missing_topic("read", topic));
             }
@@ -343,7 +348,11 @@ impl Fetcher {
     /// Ends the reading of partitions whose last event the server has lost in a crash.
     fn give_up(&mut self, gone: &[session::Found]) -> Result<()> {
         for lost in gone {
-            let Some(at) = self.parts.iter().position(|part| part.serial == lost.serial) else {
+            let Some(at) = self
+                .parts
+                .iter()
+                .position(|part| part.serial == lost.serial)
+            else {
                 continue;
             };
             let part = self.parts.swap_remove(at);
