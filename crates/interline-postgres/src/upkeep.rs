@@ -99,6 +99,7 @@ async fn pass(link: &Link) -> Result<Upkeep> {
     };
     let mut done = Upkeep::default();
     if !house.enter().await? {
+        house.warn_if_neglected().await?;
         return Ok(done);
     }
     done.ran = true;
@@ -123,6 +124,9 @@ struct House<'a> {
 const ENTER: &str = "select pg_has_role(c.relowner, 'usage')
     and pg_try_advisory_lock('{s}.log'::regclass::int, 2)
     from pg_class c where c.oid = '{s}.log'::regclass";
+
+/// Whether nobody has been at it for long.
+const NEGLECTED: &str = "select copies_at < clock_timestamp() - interval '3 days' from {s}.meta";
 
 /// The longest retention of all topics decides, since they share ranges.
 const IS_OLD: &str = "select coalesce(max(r.begun_at) < clock_timestamp()
@@ -191,6 +195,17 @@ impl House<'_> {
         self.run("set lock_timeout = '100ms'").await?;
         let rows = self.find(ENTER, &[]).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    async fn warn_if_neglected(&self) -> Result<()> {
+        let neglected = self.find(NEGLECTED, &[]).await?;
+        if neglected.first().is_some_and(|row| row.get(0)) {
+            tracing::warn!(
+                target: "interline::postgres", schema = self.schema.name(),
+                "nobody keeps house: connect as the schema's owner, or call `keep_house` as it"
+            );
+        }
+        Ok(())
     }
 
     /// Lets the older of two generations go, if the newer one is old enough.

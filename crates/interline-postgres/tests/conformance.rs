@@ -44,8 +44,12 @@ async fn migrate() -> Result<()> {
 
 fn url() -> Result<String> {
     let name = "INTERLINE_POSTGRES_URL";
-    let url = env::var("INTERLINE_POSTGRES_APP_URL").or_else(|_| env::var(name));
-    url.map_err(|_| missing(name))
+    let url = env::var(name).map_err(|_| missing(name))?;
+    match env::var("INTERLINE_POSTGRES_APP_URL") {
+        // An encrypted listener is asked for by its own address.
+        Ok(app) if !url.contains("tls_ca=") => Ok(app),
+        _ => Ok(url),
+    }
 }
 
 async fn server(verb: &str) -> Result<()> {

@@ -93,6 +93,10 @@ pub(super) const STEPS: &[Step] = &[
         "postgres",
         "-p interline-postgres --features it --test conformance",
     ),
+    over_tls(
+        "postgres",
+        "-p interline-postgres --features it --test conformance",
+    ),
     tests(
         "server",
         "postgres",

@@ -105,13 +105,16 @@ struct Asked {
     is_broken: bool,
 }
 
+/// A question to the server that goes on while its reader is asked something else.
+type Pending<T> = BoxFuture<'static, Result<T>>;
+
 /// Reads partitions from where they stand. One task owns it.
 pub(crate) struct Fetcher {
     link: Arc<Link>,
     parts: Vec<Part>,
     next_serial: u64,
-    connecting: Option<BoxFuture<'static, Result<(Line, Vec<session::Found>)>>>,
-    placing: Option<BoxFuture<'static, Result<Vec<(u64, Facts, i64)>>>>,
+    connecting: Option<Pending<session::Connected>>,
+    placing: Option<Pending<Vec<session::Placed>>>,
     line: Option<Line>,
     /// What is read belongs to a later epoch of the horizon than this line's connection.
     epoch: u64,

@@ -71,6 +71,12 @@ pub(super) struct Found {
     stored: Micros,
 }
 
+/// A connection, and which readings' last events the server has lost.
+pub(super) type Connected = (Line, Vec<Found>);
+
+/// Where a reading begins: serial, topic and cursor.
+pub(super) type Placed = (u64, Facts, i64);
+
 /// Where the readings stand that have handed something out.
 pub(super) fn places(parts: &[Part]) -> Vec<Found> {
     let found = parts.iter().filter_map(|part| {
@@ -92,7 +98,7 @@ pub(super) async fn connect(
     link: Arc<Link>,
     places: Vec<Found>,
     group: Option<Arc<str>>,
-) -> Result<(Line, Vec<Found>)> {
+) -> Result<Connected> {
     let failed = |error| postgres("read", error);
     let session = link.resolved.session("read", Purpose::Read, None).await?;
     let schema = &link.resolved.schema;
@@ -148,12 +154,12 @@ impl Fresh {
     }
 }
 
-/// Where readings begin: serial, topic and cursor of each.
+/// Where readings begin.
 pub(super) async fn resolve(
     link: Arc<Link>,
     session: Arc<Session>,
     fresh: Vec<Fresh>,
-) -> Result<Vec<(u64, Facts, i64)>> {
+) -> Result<Vec<Placed>> {
     let asking = async {
         let mut known = Vec::new();
         for part in &fresh {

@@ -6,6 +6,8 @@ create table {s}.members (
     member text collate "C" not null,
     expires timestamptz not null,
     leaving boolean not null default false,
+    -- It has left: a look of its that comes late does not bring it back.
+    gone boolean not null default false,
     primary key (grp, topic, member)
 );
 
@@ -71,11 +73,11 @@ begin
     if not exists (select from {s}.owners o where o.grp = look.grp and o.topic = look.topic) then
         return;
     end if;
-    insert into {s}.members values (look.grp, look.topic, look.me, over_, look.is_leaving)
+    insert into {s}.members as m values (look.grp, look.topic, look.me, over_, look.is_leaving)
         on conflict on constraint members_pkey
-        do update set expires = excluded.expires, leaving = excluded.leaving;
+        do update set expires = excluded.expires, leaving = excluded.leaving where not m.gone;
     delete from {s}.members m
-        where m.grp = look.grp and m.topic = look.topic and m.expires < now_;
+        where m.grp = look.grp and m.topic = look.topic and m.expires < now_ - interval '1 minute';
     perform from {s}.owners o
         where o.grp = look.grp and o.topic = look.topic and o.member = look.me
         order by o.part for update;
@@ -84,7 +86,8 @@ begin
     return query
         select
             (select coalesce(array_agg(m.member), '{}') from {s}.members m
-                where m.grp = look.grp and m.topic = look.topic and not m.leaving),
+                where m.grp = look.grp and m.topic = look.topic and m.expires > now_
+                    and not m.leaving),
             array_agg(case when o.expires > now_ then o.member end order by o.part),
             array_agg(o.fence order by o.part),
             array_agg(o.passing and coalesce(o.expires > now_, false) order by o.part),
@@ -96,6 +99,7 @@ begin
             (select ceil(extract(epoch from min(e.expires) - now_) * 1000)::bigint from (
                 select m.expires from {s}.members m
                     where m.grp = look.grp and m.topic = look.topic and m.member <> look.me
+                        and m.expires > now_
                 union all
                 select x.expires from {s}.owners x
                     where x.grp = look.grp and x.topic = look.topic and x.member <> look.me
@@ -179,8 +183,9 @@ $$;
 create function {s}.leave(grp text, topic int, me text) returns void language plpgsql as $$
 begin
     perform {s}.lock_group(grp, topic);
-    delete from {s}.members m
-        where m.grp = leave.grp and m.topic = leave.topic and m.member = leave.me;
+    insert into {s}.members values (leave.grp, leave.topic, leave.me, clock_timestamp(), true, true)
+        on conflict on constraint members_pkey
+        do update set expires = excluded.expires, leaving = true, gone = true;
     perform from {s}.owners o
         where o.grp = leave.grp and o.topic = leave.topic and o.member = leave.me
         order by o.part for update;

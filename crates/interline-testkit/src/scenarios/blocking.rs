@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use interline_reliability::Policy;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 
 use super::{scenario, two_members};
 use crate::scene::{Run, Runs, Scene, What, noting};
@@ -24,11 +24,25 @@ async fn a_blocked_member_is_given_up(harness: &Harness) -> Verdict {
                 .enable_all()
                 .build();
             let runtime = runtime.map_err(|error| Breach::new(error.to_string()))?;
-            runtime.block_on(blocked(harness))
+            let (over, pulse) = mpsc::channel();
+            let handle = runtime.handle().clone();
+            scope.spawn(move || keep_awake(&handle, &pulse));
+            let verdict = runtime.block_on(blocked(harness));
+            drop(over);
+            verdict
         });
         let panicked = |_| Err(Breach::new("the scenario panicked"));
         scenario.join().unwrap_or_else(panicked)
     })
+}
+
+/// Wakes a thread of the runtime now and then. One of them serves sockets and timers for all; if
+/// it is the one that is blocked, nobody else does until another is woken from outside.
+fn keep_awake(runtime: &Handle, pulse: &mpsc::Receiver<()>) {
+    const PAUSE: Duration = Duration::from_millis(50);
+    while pulse.recv_timeout(PAUSE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        runtime.spawn(async {});
+    }
 }
 
 async fn blocked(harness: &Harness) -> Verdict {
