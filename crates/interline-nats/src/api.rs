@@ -56,7 +56,7 @@ impl Session {
         &self,
         operation: &'static str,
         what: &str,
-        body: &impl Serialize,
+        body: &(impl Serialize + Sync),
     ) -> Result<T, Failed> {
         let mut body = serde_json::to_vec(body).map_err(|cause| protocol(operation, cause))?;
         // Some requests have to be empty, which is how `()` is meant.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::rustls::ClientConfig;
-use async_nats::{AuthError, Client, ConnectError, ConnectOptions, Event, ServerInfo};
+use async_nats::{AuthError, Client, ConnectError, ConnectOptions, Event, ServerError, ServerInfo};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use interline_core::{Error, Result};
 use tokio::sync::{broadcast, watch};
@@ -21,8 +21,9 @@ use crate::connect::explain;
 use crate::error::closed;
 use crate::monitor::Monitor;
 
-/// How often a silent server is asked whether it is there; after two silences it is gone.
-const PING: Duration = Duration::from_secs(5);
+/// How often a silent server is asked whether it is there; after three silences it is gone, which
+/// is before an owner that cannot renew its leases gives up.
+const PING: Duration = Duration::from_secs(2);
 
 /// How many messages to the server may wait in the client. More than a publisher and a reading
 /// ever have on their way, so that handing one over never waits.
@@ -130,7 +131,10 @@ impl Signals {
                 self.dead.send_replace(true);
             }
             Event::ServerError(error) => {
-                let said = error.to_string();
+                let said = match error {
+                    ServerError::Other(said) => said.clone(),
+                    other => other.to_string(),
+                };
                 if said.to_ascii_lowercase().contains("permissions violation") {
                     // Nobody may be waiting for an answer just now.
                     let _ = self.denied.send(said.as_str().into());

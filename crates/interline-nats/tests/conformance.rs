@@ -35,8 +35,8 @@ fn url() -> Result<String> {
     env::var(name).map_err(|_| missing(name))
 }
 
-fn failed(cause: impl ToString) -> Error {
-    Error::new(ErrorKind::Unavailable, "test", cause.to_string())
+fn failed(cause: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, "test", format!("{cause}"))
 }
 
 async fn server(verb: &str) -> Result<()> {

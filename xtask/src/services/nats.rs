@@ -16,10 +16,10 @@ pub(super) const KIND: Kind = Kind {
     ports: &["PORT"],
     urls: &[
         ("URL", "nats://127.0.0.1:{PORT}"),
-        ("APP_URL", "nats://interline:{PASSWORD}@127.0.0.1:{PORT}"),
+        ("APP_URL", "nats://app:{PASSWORD}@127.0.0.1:{PORT}?namespace=interline&profile=production"),
         (
             "TLS_URL",
-            "nats://interline:{PASSWORD}@localhost:{PORT}?tls_ca={DIR}/tls/ca.pem",
+            "nats://interline:{PASSWORD}@localhost:{PORT}?namespace=interline&tls_ca={DIR}/tls/ca.pem",
         ),
     ],
     // It speaks first, and listens only when its streams are recovered.

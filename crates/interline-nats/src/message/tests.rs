@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use interline_core::{EventId, HeaderName as Name, Kind};
 
 use super::*;

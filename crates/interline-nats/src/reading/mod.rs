@@ -287,7 +287,7 @@ impl Reading {
             let part = &mut self.parts[at];
             match message.status {
                 Some(_) => part.status(&message),
-                None => part.record(&mut self.decoder, message),
+                None => part.record(&mut self.decoder, &message),
             }
         }
     }

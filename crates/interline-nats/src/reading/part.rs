@@ -147,8 +147,8 @@ impl Part {
     }
 
     /// Takes a record.
-    pub(super) fn record(&mut self, decoder: &mut Decoder, message: Message) {
-        let (Some(place), Stage::Open(consumer)) = (Place::of(&message), &mut self.stage) else {
+    pub(super) fn record(&mut self, decoder: &mut Decoder, message: &Message) {
+        let (Some(place), Stage::Open(consumer)) = (Place::of(message), &mut self.stage) else {
             return;
         };
         if !consumer.gave(place.delivered, message.length) {
