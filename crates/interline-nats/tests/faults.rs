@@ -208,7 +208,11 @@ async fn an_outage_longer_than_the_lease_moves_nothing() {
 }
 
 /// Has every member take its signals until so many events were read and the shares are right.
-async fn settle(members: &mut [Member], events: usize, is_right: impl Fn(&[usize]) -> bool) {
+async fn settle(
+    members: &mut [Member],
+    events: usize,
+    is_right: impl Fn(&[usize]) -> bool + Send + Sync,
+) {
     within(async {
         loop {
             let owned: Vec<usize> = members.iter().map(|member| member.owned.len()).collect();
