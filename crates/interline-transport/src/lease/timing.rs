@@ -9,7 +9,7 @@ use std::time::Duration;
 /// overlap. Fences hold whatever the clocks do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How often a member looks, and how long a free partition is left to whom it is due.
+    /// How often a member looks. A free partition is left to whom it is due for a quarter more.
     pub tick: Duration,
     /// How long a member lives that does not look, by the store's clock.
     pub lease: Duration,

@@ -70,7 +70,7 @@ impl World {
     pub(crate) fn new(seed: u64, topics: &[(&str, usize)], planted: Planted) -> Self {
         let lease = Timing::default().lease.as_millis() as u64;
         let store = |(name, partitions): &(&str, usize)| {
-            let topic = Topic::new(*name).expect("a topic");
+            let topic = Topic::new(*name).unwrap();
             let starts = vec![Progress::default(); *partitions];
             (topic, Table::new(starts, lease, 1))
         };

@@ -208,7 +208,8 @@ impl Leases {
         }
         match &lease.owner {
             None => Holder::Free {
-                stale: lease.free_for > self.timing.tick,
+                // A little more than a tick: whom it is due to has looked by then, if it lives.
+                stale: lease.free_for > self.timing.tick * 5 / 4,
             },
             // What this instance had before it was started again.
             Some(owner) if owner.instance() == me.instance() => Holder::Free { stale: true },

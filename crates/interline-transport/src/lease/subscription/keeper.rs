@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use interline_core::{Error, ErrorKind, Result, Start, Topic};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::Inner;
 use super::shared::{Duty, Phase};
@@ -59,11 +59,16 @@ impl<L: Leased> Keeper<L> {
         let list = missing || now >= self.next_list;
         let look = shared.see(|state| state.leases.look(now));
         let seeing = async { tokio::join!(self.look(), self.list(list)) };
-        let mut phase = shared.phase.subscribe();
-        // A look may be dropped, it only renews. A claim may not: it could land after the goodbye.
+        // A claim is always waited for: it could land after the goodbye. So could a look, which
+        // is dropped only when it takes so long that the goodbye would suffer.
+        let closing = async {
+            let mut phase = shared.phase.subscribe();
+            drop(phase.wait_for(|phase| *phase != Phase::Open).await);
+            sleep(shared.timing.tick).await;
+        };
         let (pictures, listed) = tokio::select! {
             seen = seeing => seen,
-            _ = phase.wait_for(|phase| *phase != Phase::Open) => return,
+            () = closing => return,
         };
         if list && let Some(topics) = self.heard(listed) {
             self.next_list = now + shared.timing.topics;
@@ -282,7 +287,7 @@ impl<L: Leased> Keeper<L> {
             if left.is_empty() {
                 return;
             }
-            tokio::time::sleep(self.inner.shared.timing.tick).await;
+            sleep(self.inner.shared.timing.tick).await;
         }
     }
 }
