@@ -16,7 +16,10 @@ pub(super) const KIND: Kind = Kind {
     ports: &["PORT"],
     urls: &[
         ("URL", "nats://127.0.0.1:{PORT}"),
-        ("APP_URL", "nats://app:{PASSWORD}@127.0.0.1:{PORT}?namespace=interline&profile=production"),
+        (
+            "APP_URL",
+            "nats://app:{PASSWORD}@127.0.0.1:{PORT}?namespace=interline&profile=production",
+        ),
         (
             "TLS_URL",
             "nats://interline:{PASSWORD}@localhost:{PORT}?namespace=interline&tls_ca={DIR}/tls/ca.pem",
