@@ -8,6 +8,7 @@ mod control;
 mod durability;
 mod error;
 mod feed;
+mod horizons;
 mod hub;
 mod leases;
 mod link;

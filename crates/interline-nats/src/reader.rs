@@ -5,7 +5,7 @@ use std::sync::Arc;
 use interline_core::{Batch, Budget, Partition, Pattern, ReadSpec, Result, Start, Topic, Until};
 
 use crate::hub::Hub;
-use crate::reading::{Cursor, Reading, Stop, check_kept, from};
+use crate::reading::{Cursor, Reading, Stop, check_kept, sequence};
 use crate::topics;
 
 /// A reading without a group; see [`interline_core::Reader`].
@@ -20,7 +20,7 @@ impl Reader {
         let session = hub.main.session("read").await?;
         for topic in wanted(hub, &spec.topics).await? {
             let (facts, info) = hub.look(&session, "read", &topic).await?;
-            let (first, last) = (info.state.first_seq, info.state.last_seq);
+            let last = info.state.last_seq;
             let stop = match spec.until {
                 Until::Forever => Stop::Never,
                 Until::End => Stop::Behind(last),
@@ -29,8 +29,8 @@ impl Reader {
             for index in 0..facts.partitions {
                 let partition = Partition::new(topic.clone(), index);
                 let cursor = cursor(&spec.start, &partition, last);
-                if let Cursor::After(after) = cursor {
-                    check_kept("read", &partition, after, first, last)?;
+                if let Cursor::After { after, seen } = cursor {
+                    check_kept("read", &partition, after, seen, &info.state)?;
                 }
                 reading.add(partition, 0, cursor, stop);
             }
@@ -43,11 +43,13 @@ impl Reader {
 fn cursor(start: &Start, partition: &Partition, last: u64) -> Cursor {
     match start {
         Start::Earliest => Cursor::First,
-        Start::Latest => Cursor::After(last),
+        Start::Latest => Cursor::at(last),
         Start::Time(time) => Cursor::Time(time.to_string()),
         Start::At(positions) => {
             let named = positions.iter().find(|(known, _)| known == partition);
-            from(named.map(|(_, position)| *position))
+            named.map_or(Cursor::First, |(_, position)| {
+                Cursor::at(sequence(Some(*position)))
+            })
         }
     }
 }

@@ -8,18 +8,34 @@ use interline_core::{
 use interline_transport::lease;
 
 use crate::SCHEME;
+use crate::horizons::Horizons;
 use crate::hub::Hub;
 use crate::leases::Store;
-use crate::reading::{Reading, Stop, from};
+use crate::reading::{Cursor, Reading, Stop, sequence};
 use crate::topics;
 
 /// What the leases of a group need of this transport.
 #[derive(Clone, Debug)]
-pub(crate) struct Leased(pub(crate) Arc<Hub>);
+pub(crate) struct Leased {
+    hub: Arc<Hub>,
+    horizons: Arc<Horizons>,
+}
+
+impl Leased {
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        Self {
+            hub: Arc::clone(hub),
+            horizons: Arc::default(),
+        }
+    }
+}
 
 /// A member's reading of what it owns.
 #[derive(Debug)]
-pub(crate) struct Source(Reading);
+pub(crate) struct Source {
+    reading: Reading,
+    horizons: Arc<Horizons>,
+}
 
 impl lease::Leased for Leased {
     type Store = Store;
@@ -30,34 +46,43 @@ impl lease::Leased for Leased {
     }
 
     async fn topics(&self, spec: &SubscribeSpec) -> Result<Vec<Topic>> {
-        topics::covered(&self.0, spec).await
+        topics::covered(&self.hub, spec).await
     }
 
     fn store(&self, group: &Group, topic: &Topic) -> Store {
-        Store::new(&self.0, group, topic)
+        Store::new(&self.hub, &self.horizons, group, topic)
     }
 
     fn source(&self) -> Source {
-        Source(Reading::new(Arc::clone(&self.0), "next"))
+        let reading = Reading::new(Arc::clone(&self.hub), "next");
+        Source {
+            reading: reading.noting(&self.horizons),
+            horizons: Arc::clone(&self.horizons),
+        }
     }
 }
 
 impl lease::Source for Source {
     fn open(&mut self, partition: &Partition, fence: Fence, after: Option<Position>) {
-        self.0
-            .add(partition.clone(), fence, from(after), Stop::Never);
+        let after = sequence(after);
+        let cursor = Cursor::After {
+            after,
+            seen: self.horizons.behind(partition, after),
+        };
+        self.reading
+            .add(partition.clone(), fence, cursor, Stop::Never);
     }
 
     fn close(&mut self, partition: &Partition) {
-        self.0.remove(partition);
+        self.reading.remove(partition);
     }
 
     fn flow(&mut self, partition: &Partition, flow: Flow) {
-        self.0.flow(partition, flow);
+        self.reading.flow(partition, flow);
     }
 
     async fn next(&mut self, budget: Budget) -> Result<Batch> {
-        match self.0.next(budget).await? {
+        match self.reading.next(budget).await? {
             Some(batch) => Ok(batch),
             // Nothing is open; the call is dropped when something is.
             None => std::future::pending().await,

@@ -94,7 +94,7 @@ impl interline_core::Transport for Transport {
             lease: LEASE,
             ..Timing::default()
         };
-        let leased = Leased(Arc::clone(&self.hub));
+        let leased = Leased::new(&self.hub);
         let (feed, control) = lease::subscribe(leased, spec, timing).await?;
         let mut opened = self.opened();
         opened.members.retain(|member| member.upgrade().is_some());

@@ -171,7 +171,7 @@ async fn an_outage_longer_than_the_lease_moves_nothing() {
         members.push(Member::join(&connect().await, &topic, &group).await);
     }
     let mut shares = Vec::new();
-    settle(&mut members, 400, |owned| owned == [2, 2]).await;
+    settle(&mut members, 400, &[2, 2]).await;
     for member in &mut members {
         let answers = member.commit().await;
         assert!(
@@ -186,7 +186,7 @@ async fn an_outage_longer_than_the_lease_moves_nothing() {
     assert!(outage.await.is_err());
     server("START").await;
     support::publish(&publisher, &topic, numbered(400, 800, 40)).await;
-    settle(&mut members, 800, |owned| owned == [2, 2]).await;
+    settle(&mut members, 800, &[2, 2]).await;
     for (member, share) in members.iter().zip(&shares) {
         let now: BTreeSet<_> = member.owned.keys().cloned().collect();
         assert_eq!(now, *share, "partitions have moved");
@@ -208,11 +208,7 @@ async fn an_outage_longer_than_the_lease_moves_nothing() {
 }
 
 /// Has every member take its signals until so many events were read and the shares are right.
-async fn settle(
-    members: &mut [Member],
-    events: usize,
-    is_right: impl Fn(&[usize]) -> bool + Send + Sync,
-) {
+async fn settle(members: &mut [Member], events: usize, shares: &[usize]) {
     within(async {
         loop {
             let owned: Vec<usize> = members.iter().map(|member| member.owned.len()).collect();
@@ -220,7 +216,7 @@ async fn settle(
                 .iter()
                 .flat_map(|member| member.read.iter().map(|(_, number)| *number))
                 .collect();
-            if read.len() >= events && is_right(&owned) {
+            if read.len() >= events && owned == shares {
                 return;
             }
             for member in &mut *members {

@@ -88,6 +88,12 @@ pub(super) const STEPS: &[Step] = &[
     ),
     tests("command line", "redis", COMMAND_LINE),
     suite("nats", "-p interline-nats --features it --test conformance"),
+    over_tls("nats", "-p interline-nats --features it --test conformance"),
+    tests(
+        "server",
+        "nats",
+        "-p interline-nats --features it --test server --test faults",
+    ),
     tests("command line", "nats", COMMAND_LINE),
     suite(
         "postgres",

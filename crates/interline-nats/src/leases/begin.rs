@@ -9,7 +9,7 @@ use crate::api::{Begin, StreamInfo};
 use crate::error::{code, error};
 use crate::hub::{Facts, Hub};
 use crate::link::Session;
-use crate::reading::{self, Cursor};
+use crate::reading;
 
 /// Makes a group known on a topic, unless it is. One key holds where it begins in all partitions,
 /// so that of two that begin at a time one counts for all.
@@ -61,7 +61,8 @@ pub(crate) async fn positions(
     let count = facts.partitions as usize;
     let (first, last) = (info.state.first_seq, info.state.last_seq);
     match start {
-        Start::Earliest => Ok(vec![0; count]),
+        // What is gone already is not missed later.
+        Start::Earliest => Ok(vec![first.saturating_sub(1); count]),
         Start::Latest => Ok(vec![last; count]),
         Start::Time(time) => {
             let begin = Begin::Time(time.to_string());
@@ -69,16 +70,13 @@ pub(crate) async fn positions(
             Ok(vec![after; count])
         }
         Start::At(positions) => {
-            let mut after = vec![0; count];
+            let mut after = vec![first.saturating_sub(1); count];
             for (partition, position) in positions.iter().filter(|(p, _)| p.topic == *topic) {
                 let Some(slot) = after.get_mut(partition.index as usize) else {
                     continue;
                 };
-                *slot = match reading::from(Some(*position)) {
-                    Cursor::After(after) => after,
-                    Cursor::First | Cursor::Time(_) => 0,
-                };
-                reading::check_kept(operation, partition, *slot, first, last)?;
+                *slot = reading::sequence(Some(*position));
+                reading::check_kept(operation, partition, *slot, *slot, &info.state)?;
             }
             Ok(after)
         }

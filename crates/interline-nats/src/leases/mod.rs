@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use interline_core::{Committed, Fence, Group, Progress, Result, Start, Topic};
+use interline_core::{Committed, Fence, Group, Partition, Progress, Result, Start, Topic};
 use interline_transport::lease::{Entry, Grant, Lease, LeaseStore, MemberId, Picture, Seen};
 use tokio::time::Instant;
 
@@ -27,6 +27,7 @@ use self::bucket::LEASE;
 use self::keys::Keys;
 use self::row::Row;
 use crate::error::{broken, code};
+use crate::horizons::Horizons;
 use crate::hub::Hub;
 use crate::link::Session;
 
@@ -47,6 +48,7 @@ pub(crate) struct Store {
     group: Group,
     topic: Topic,
     keys: Keys,
+    horizons: Arc<Horizons>,
     local: Mutex<Local>,
     /// One write of a partition at a time: the next one needs the revision of the last.
     writing: tokio::sync::Mutex<()>,
@@ -81,9 +83,15 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    pub(crate) fn new(hub: &Arc<Hub>, group: &Group, topic: &Topic) -> Self {
+    pub(crate) fn new(
+        hub: &Arc<Hub>,
+        horizons: &Arc<Horizons>,
+        group: &Group,
+        topic: &Topic,
+    ) -> Self {
         Self {
             hub: Arc::clone(hub),
+            horizons: Arc::clone(horizons),
             keys: Keys::new(hub.names(), group, topic),
             group: group.clone(),
             topic: topic.clone(),
@@ -208,6 +216,8 @@ impl Store {
             },
         };
         let progress = row.progress()?;
+        self.horizons
+            .note(&self.partition(index), last(&progress), row.seen());
         let mut row = row.taken(me);
         let subject = self.keys.row_subject(index);
         match bucket::write(session, "claim", subject, row.text(), seen.token).await {
@@ -223,6 +233,41 @@ impl Store {
             Err(failed) if failed.is(code::WRONG_LAST_SEQUENCE) => Ok(None),
             Err(failed) => Err(failed.error("claim")),
         }
+    }
+
+    fn partition(&self, index: u32) -> Partition {
+        Partition::new(self.topic.clone(), index)
+    }
+
+    /// Up to where the partition is known to have no event behind a progress.
+    fn seen(&self, index: u32, progress: &Progress) -> u64 {
+        self.horizons.behind(&self.partition(index), last(progress))
+    }
+
+    /// Notes in rows of `me` what the reading has seen to be empty since they were written.
+    async fn note_seen(&self, session: &Session, me: &MemberId) -> Result<()> {
+        let mut news = Vec::new();
+        for (index, known) in &self.local().rows {
+            let row = &known.row;
+            if row.owner().as_ref() == Some(me)
+                && let Ok(progress) = row.progress()
+                && self.seen(*index, &progress) > row.seen().max(last(&progress))
+            {
+                news.push((*index, row.fence()));
+            }
+        }
+        if news.is_empty() {
+            return Ok(());
+        }
+        let _writing = self.writing.lock().await;
+        let noting = news.into_iter().map(|(index, fence)| {
+            self.change(session, me, index, fence, move |row| {
+                if let Ok(progress) = row.progress() {
+                    row.set_progress(&progress, self.seen(index, &progress));
+                }
+            })
+        });
+        try_join_all(noting).await.map(drop)
     }
 
     /// Changes a row that `me` owns under `fence`; whether it did.
@@ -299,7 +344,9 @@ impl LeaseStore for Store {
             return Ok(Picture::default());
         };
         let (live, gone) = self.keys.members(&session, "look").await?;
-        Ok(self.picture(rows, live, &gone, now))
+        let picture = self.picture(rows, live, &gone, now);
+        self.note_seen(&session, me).await?;
+        Ok(picture)
     }
 
     async fn claim(&self, me: &MemberId, seen: Vec<Seen>) -> Result<Vec<Option<Grant>>> {
@@ -329,7 +376,8 @@ impl LeaseStore for Store {
         let storing = entries.into_iter().map(|entry| {
             let (session, progress) = (&session, entry.progress);
             async move {
-                let apply = |row: &mut Row| apply(row, progress.as_ref(), release);
+                let seen = progress.as_ref().map(|p| self.seen(entry.index, p));
+                let apply = |row: &mut Row| apply(row, progress.as_ref().zip(seen), release);
                 let (index, fence) = (entry.index, entry.fence);
                 match self.change(session, me, index, fence, apply).await {
                     Ok(true) => Ok(Committed::Applied),
@@ -349,9 +397,14 @@ impl LeaseStore for Store {
     }
 }
 
-fn apply(row: &mut Row, progress: Option<&Progress>, release: bool) {
-    if let Some(progress) = progress {
-        row.set_progress(progress);
+/// The sequence of the frontier.
+fn last(progress: &Progress) -> u64 {
+    progress.frontier.map_or(0, |frontier| frontier.1)
+}
+
+fn apply(row: &mut Row, progress: Option<(&Progress, u64)>, release: bool) {
+    if let Some((progress, seen)) = progress {
+        row.set_progress(progress, seen);
     }
     if release {
         row.release();

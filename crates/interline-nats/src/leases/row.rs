@@ -26,6 +26,9 @@ pub(crate) struct Row {
     pub(crate) passing: bool,
     /// The progress, as [`checkpoint`] writes it.
     progress: String,
+    /// Up to this sequence there is no event behind the frontier.
+    #[serde(default)]
+    seen: u64,
 }
 
 impl Row {
@@ -75,6 +78,7 @@ impl Row {
             fence: 0,
             passing: false,
             progress: self.progress.clone(),
+            seen: self.seen,
         }
     }
 
@@ -83,8 +87,14 @@ impl Row {
         self.fence = revision;
     }
 
-    pub(crate) fn set_progress(&mut self, progress: &Progress) {
+    /// Stores a progress; up to `seen` there is no event behind its frontier.
+    pub(crate) fn set_progress(&mut self, progress: &Progress, seen: u64) {
         self.progress = checkpoint::encode(progress, MAX_CHECKPOINT);
+        self.seen = seen;
+    }
+
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
     }
 
     pub(crate) fn release(&mut self) {
@@ -95,7 +105,7 @@ impl Row {
     /// The row as a reset leaves it.
     pub(crate) fn reset(&mut self, progress: &Progress) {
         self.release();
-        self.set_progress(progress);
+        self.set_progress(progress, 0);
     }
 }
 

@@ -27,6 +27,10 @@ const PULL_ONE: &[u8] = br#"{"batch":1,"expires":30000000000,"idle_heartbeat":30
 /// After which silence to a request the consumer is taken for dead: three heartbeats.
 const SILENCE: Duration = Duration::from_secs(9);
 
+/// How long a partition may be quiet before it is looked at anew. Much less than what is kept:
+/// whoever is away for longer than that cannot know whether something was lost.
+const REFRESH: Duration = Duration::from_secs(300);
+
 /// A consumer that this reading has made.
 #[derive(Debug)]
 pub(super) struct Consumer {
@@ -41,6 +45,11 @@ pub(super) struct Consumer {
     asked: usize,
     asked_bytes: usize,
     heard: Instant,
+    made: Instant,
+    /// Whether it has nothing to give.
+    is_idle: bool,
+    /// How long a partition may be quiet before it is looked at anew.
+    refresh: Duration,
     /// Whether the next record is larger than what is asked for at a time.
     is_large: bool,
 }
@@ -77,6 +86,12 @@ impl Consumer {
             asked: 0,
             asked_bytes: 0,
             heard: Instant::now(),
+            made: Instant::now(),
+            is_idle: false,
+            refresh: match opened.max_age {
+                Duration::ZERO => REFRESH,
+                max_age => (max_age / 4).min(REFRESH),
+            },
             is_large: false,
         }
     }
@@ -87,6 +102,7 @@ impl Consumer {
         self.asked = self.asked.saturating_sub(1);
         self.asked_bytes = self.asked_bytes.saturating_sub(bytes);
         self.heard = Instant::now();
+        self.is_idle = false;
         self.is_large = false;
         number == self.delivered
     }
@@ -119,7 +135,10 @@ impl Consumer {
         self.heard = Instant::now();
         let said = message.description.as_deref().unwrap_or_default();
         match message.status {
-            Some(StatusCode::IDLE_HEARTBEAT) => Status::Idle,
+            Some(StatusCode::IDLE_HEARTBEAT) => {
+                self.is_idle = true;
+                Status::Idle
+            }
             Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {
                 self.ended(message);
                 Status::Idle
@@ -168,6 +187,11 @@ impl Consumer {
     /// Whether it should have said something long ago.
     pub(super) fn is_silent(&self) -> bool {
         self.asked > 0 && self.heard.elapsed() > SILENCE
+    }
+
+    /// Whether the partition has been quiet for so long that it has to be looked at anew.
+    pub(super) fn is_stale(&self) -> bool {
+        self.is_idle && self.made.elapsed() > self.refresh
     }
 
     /// Tells the server that it is not needed any more.

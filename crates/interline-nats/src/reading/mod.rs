@@ -17,10 +17,11 @@ use interline_transport::wire::{Decoder, Style};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::open::{Failure, Opening, open};
-pub(crate) use self::open::{before, check_kept, from, pending};
+pub(crate) use self::open::{before, check_kept, pending, sequence};
 pub(crate) use self::part::{Cursor, Stop};
 use self::part::{Part, Stage};
 use crate::error::broken;
+use crate::horizons::Horizons;
 use crate::hub::Hub;
 use crate::link::Session;
 use crate::message::Place;
@@ -54,6 +55,7 @@ pub(crate) struct Reading {
     generation: u64,
     decoder: Decoder,
     ticks: Option<Interval>,
+    horizons: Option<Arc<Horizons>>,
 }
 
 /// What became of an opening.
@@ -101,7 +103,14 @@ impl Reading {
             generation: 0,
             decoder: Decoder::new(Style::Dash),
             ticks: None,
+            horizons: None,
         }
+    }
+
+    /// Notes there what partitions are seen to be empty.
+    pub(crate) fn noting(mut self, horizons: &Arc<Horizons>) -> Self {
+        self.horizons = Some(Arc::clone(horizons));
+        self
     }
 
     /// Reads a partition too.
@@ -307,7 +316,14 @@ impl Reading {
             return Ok(());
         };
         match answer.opened {
-            Ok(Opening::Consumer(opened)) => part.opened(answer.generation, opened),
+            Ok(Opening::Consumer(opened)) => {
+                part.opened(answer.generation, opened);
+                if let Some(horizons) = &self.horizons
+                    && let Some((last, seen)) = part.take_seen()
+                {
+                    horizons.note(&part.partition, last, seen);
+                }
+            }
             Ok(Opening::Message(raw)) => part.careful(&mut self.decoder, raw),
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Missing(error)) if part.failures + 1 >= MISSING => return Err(error),
@@ -325,8 +341,10 @@ impl Reading {
 
     /// Begins those parts anew that have been silent for too long, or whose time has come.
     fn look(&mut self) {
-        for part in &mut self.parts {
-            part.look();
+        if let Some(live) = &self.live {
+            self.parts
+                .iter_mut()
+                .for_each(|part| part.look(&live.session));
         }
     }
 }

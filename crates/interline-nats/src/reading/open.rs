@@ -1,6 +1,7 @@
 //! Making the consumer of a partition.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -10,7 +11,7 @@ use tokio::task::unconstrained;
 
 use super::is_final;
 use super::part::Cursor;
-use crate::api::{Begin, ConsumerInfo, StoredMessage, consumer};
+use crate::api::{Begin, ConsumerInfo, StoredMessage, StreamState, consumer};
 use crate::error::{code, error};
 use crate::hub::{Facts, Hub};
 use crate::link::Session;
@@ -53,6 +54,8 @@ pub(super) struct Opened {
     pub(super) pending: u64,
     /// The last message of the stream, before the consumer was made.
     pub(super) last: u64,
+    /// How long the stream keeps a record; zero is for ever.
+    pub(super) max_age: Duration,
     /// The server's time, in milliseconds.
     pub(super) now: i64,
 }
@@ -99,24 +102,20 @@ pub(super) async fn open(
             "subscribe anew, and reset the groups that read the old one",
         )));
     }
-    let (first, last) = (info.state.first_seq, info.state.last_seq);
-    if let Cursor::After(after) = wanted.cursor {
-        check_kept(operation, partition, after, first, last).map_err(Failure::Final)?;
+    if let Cursor::After { after, seen } = wanted.cursor {
+        check_kept(operation, partition, after, seen, &info.state).map_err(Failure::Final)?;
     }
     let filter = facts
         .filter(partition.index)
         .map(|subject| subject.as_str());
     if wanted.is_careful {
-        let after = match wanted.cursor {
-            Cursor::After(after) => after,
-            Cursor::First | Cursor::Time(_) => 0,
-        };
-        let raw = raw(session, operation, &facts.stream, filter, after + 1).await?;
+        let next = wanted.cursor.after() + 1;
+        let raw = raw(session, operation, &facts.stream, filter, next).await?;
         return Ok(Opening::Message(raw));
     }
     let begin = match &wanted.cursor {
         Cursor::First => Begin::First,
-        Cursor::After(after) => Begin::At(after + 1),
+        Cursor::After { after, .. } => Begin::At(after + 1),
         Cursor::Time(time) => Begin::Time(time.clone()),
     };
     let made = make(session, operation, &facts.stream, &name, filter, &begin).await;
@@ -129,7 +128,8 @@ pub(super) async fn open(
     Ok(Opening::Consumer(Opened {
         name,
         pending: made.num_pending,
-        last,
+        last: info.state.last_seq,
+        max_age: Duration::from_nanos(info.config.max_age),
         now: server_time(&info.ts),
         facts,
     }))
@@ -184,13 +184,14 @@ pub(crate) fn check_kept(
     operation: &'static str,
     partition: &Partition,
     after: u64,
-    first: u64,
-    last: u64,
+    seen: u64,
+    state: &StreamState,
 ) -> Result<()> {
+    let (first, last) = (state.first_seq, state.last_seq);
     if after > last {
         return Err(position_lost(operation, partition, after, last));
     }
-    if after + 1 < first {
+    if after.max(seen) + 1 < first {
         return Err(position_lost(operation, partition, after, first));
     }
     Ok(())
@@ -217,13 +218,13 @@ fn server_time(text: &str) -> i64 {
     told.unwrap_or_else(|_| Timestamp::now()).unix_millis()
 }
 
-/// The cursor behind a position.
-pub(crate) fn from(after: Option<Position>) -> Cursor {
-    match after {
-        None => Cursor::First,
+/// The sequence of a position, 0 of none.
+pub(crate) fn sequence(position: Option<Position>) -> u64 {
+    match position {
+        None => 0,
+        Some(Position(0, sequence)) => sequence,
         // Positions of this transport have no high part: one that has is far behind the end.
-        Some(Position(0, after)) => Cursor::After(after),
-        Some(_) => Cursor::After(u64::MAX - 1),
+        Some(_) => u64::MAX - 1,
     }
 }
 

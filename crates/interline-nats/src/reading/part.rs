@@ -26,10 +26,28 @@ const DEATHS: u32 = 2;
 pub(crate) enum Cursor {
     /// At the first record that is kept.
     First,
-    /// Strictly after this sequence.
-    After(u64),
+    /// Strictly after a sequence, behind which there is no record of the partition up to `seen`.
+    After { after: u64, seen: u64 },
     /// At the first record of this time or later.
     Time(String),
+}
+
+impl Cursor {
+    /// Behind the record of this sequence.
+    pub(crate) fn at(sequence: u64) -> Self {
+        Self::After {
+            after: sequence,
+            seen: sequence,
+        }
+    }
+
+    /// The sequence that it is behind of; 0 if it is behind of none.
+    pub(super) fn after(&self) -> u64 {
+        match self {
+            Self::After { after, .. } => *after,
+            Self::First | Self::Time(_) => 0,
+        }
+    }
 }
 
 /// Where a part ends.
@@ -60,6 +78,8 @@ pub(super) struct Part {
     deaths: u32,
     ready: VecDeque<Recorded>,
     ready_bytes: usize,
+    /// Whether the end was seen since somebody asked for it.
+    is_news: bool,
     /// When a part that ends at a time has to look whether that has come.
     due: Option<Instant>,
     is_done: bool,
@@ -96,6 +116,7 @@ impl Part {
             deaths: 0,
             ready: VecDeque::new(),
             ready_bytes: 0,
+            is_news: false,
             due: None,
             is_done: false,
         }
@@ -134,16 +155,37 @@ impl Part {
                 self.due = Some(Instant::now() + wait);
             }
         }
-        let after = match self.cursor {
-            Cursor::After(after) => after,
-            Cursor::First | Cursor::Time(_) => 0,
-        };
+        let after = self.cursor.after();
+        if opened.pending == 0 {
+            self.saw_end(after, opened.last);
+        }
         self.is_done |= self
             .end
             .is_some_and(|end| opened.pending == 0 || after >= end);
         self.created
             .get_or_insert_with(|| opened.facts.created.clone());
         self.stage = Stage::Open(Consumer::new(generation, opened));
+    }
+
+    /// There is nothing behind `after` in a stream that has come to `last`.
+    fn saw_end(&mut self, after: u64, last: u64) {
+        let seen = last.max(after);
+        self.cursor = match self.cursor {
+            // What came before the time is not wanted.
+            Cursor::Time(_) => Cursor::at(last),
+            Cursor::First | Cursor::After { .. } => Cursor::After { after, seen },
+        };
+        self.is_news = true;
+    }
+
+    /// Up to where there is no record behind the last one, if that is news.
+    pub(super) fn take_seen(&mut self) -> Option<(u64, u64)> {
+        match self.cursor {
+            Cursor::After { after, seen } if std::mem::take(&mut self.is_news) => {
+                Some((after, seen))
+            }
+            _ => None,
+        }
     }
 
     /// Takes a record.
@@ -177,7 +219,7 @@ impl Part {
         self.is_done = self
             .end
             .is_some_and(|end| place.sequence == end || place.pending == 0);
-        self.cursor = Cursor::After(place.sequence);
+        self.cursor = Cursor::at(place.sequence);
         true
     }
 
@@ -251,13 +293,15 @@ impl Part {
         }
     }
 
-    /// Begins anew after too long a silence, or when the time of its end has come.
-    pub(super) fn look(&mut self) {
+    /// Begins anew after too long a silence, when the time of its end has come, or to see once
+    /// more that there is nothing.
+    pub(super) fn look(&mut self, session: &Session) {
         let Stage::Open(consumer) = &self.stage else {
             return;
         };
         let is_due = self.due.is_some_and(|due| due <= Instant::now());
-        if is_due || consumer.is_silent() {
+        if is_due || consumer.is_silent() || consumer.is_stale() {
+            consumer.drop_it(session);
             self.stage = Stage::Closed;
         }
     }

@@ -67,3 +67,20 @@ pub(crate) async fn publish_block(subject: &str, block: &str, payload: &str) {
         );
     }
 }
+
+/// The rows of a group, as anybody may read them.
+pub(crate) async fn rows(
+    client: &Client,
+    topic: &interline_core::Topic,
+    group: &interline_core::Group,
+    partitions: u32,
+) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for partition in 0..partitions {
+        let key = format!("{group}.{topic}.{partition}");
+        let subject = format!("$JS.API.DIRECT.GET.KV_interline-leases.$KV.interline-leases.{key}");
+        let row = within(client.request(subject, "".into())).await.unwrap();
+        rows.push(serde_json::from_slice(&row.payload).unwrap_or(Value::Null));
+    }
+    rows
+}

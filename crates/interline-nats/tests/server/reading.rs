@@ -6,13 +6,15 @@ use interline_core::{
     Admin as _, Budget, Committed, ErrorKind, Feed as _, Pattern, Result, Signal, Start, State,
     SubscribeSpec, Transport as _,
 };
+use interline_core::{AnyPublisher, Topic};
 use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
 use crate::publishing::check_complete;
-use crate::raw::{ask, client, consumers};
+use crate::raw::{ask, client, consumers, rows};
 use crate::support::{
-    Member, PATIENCE, connect, connect_to, group, make, numbered, publish, publisher, topic, within,
+    Member, PATIENCE, connect, connect_to, event, group, make, numbered, publish, publisher, topic,
+    within,
 };
 
 /// Everything that a member has read is complete.
@@ -147,6 +149,61 @@ async fn what_was_deleted_unread_is_missed() {
     let mut member = Member::join(&transport, &topic, &group).await;
     let error = end_of(&mut member).await;
     assert_eq!(error.kind(), ErrorKind::PositionLost, "{error}");
+}
+
+/// Old events of other partitions are gone: a partition that has had none since misses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_partition_misses_nothing() {
+    let (transport, client) = (connect().await, client().await);
+    let (topic, group) = (topic("quiet"), group("quiet"));
+    make(&transport, &topic, 2).await;
+    let publisher = publisher(&transport).await;
+    // One event in one partition, then many in the other.
+    let (busy, quiet) = keys_of_both(&publisher, &topic).await;
+    publish(&publisher, &topic, vec![event(Some(&quiet), "2")]).await;
+    let many = (3..50).map(|n| event(Some(&busy), &n.to_string()));
+    publish(&publisher, &topic, many.collect()).await;
+    let mut member = Member::join(&transport, &topic, &group).await;
+    member.read_to(50).await;
+    member.drain().await;
+    // A member that finds nothing keeps in mind up to where.
+    let mut member = Member::join(&transport, &topic, &group).await;
+    let seen = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            let _ = tokio::time::timeout(Duration::from_millis(1), member.step()).await;
+            let rows = rows(&client, &topic, &group, 2).await;
+            if member.owned.len() == 2 && rows.iter().all(|row| row["seen"] == json!(50)) {
+                return;
+            }
+            ticks.tick().await;
+        }
+    };
+    within(seen).await;
+    member.drain().await;
+    let purge = format!("STREAM.PURGE.{topic}");
+    ask(&client, &purge, &json!({ "seq": 51 })).await;
+    publish(&publisher, &topic, vec![event(Some(&quiet), "50")]).await;
+    let mut member = Member::join(&transport, &topic, &group).await;
+    member.read_to(1).await;
+    member.drain().await;
+}
+
+/// A key of each of two partitions; an event of each is published.
+async fn keys_of_both(publisher: &AnyPublisher, topic: &Topic) -> (String, String) {
+    let mut keys = [None, None];
+    let mut number = 0;
+    while keys.iter().any(Option::is_none) {
+        let key = format!("key-{number}");
+        let at = interline_transport::partition::for_key(key.as_bytes(), 2) as usize;
+        if keys[at].is_none() {
+            publish(publisher, topic, vec![event(Some(&key), &at.to_string())]).await;
+            keys[at] = Some(key);
+        }
+        number += 1;
+    }
+    let [first, second] = keys.map(Option::unwrap);
+    (first, second)
 }
 
 /// A connection on which nothing comes any more, not even an end, is given up by itself.
