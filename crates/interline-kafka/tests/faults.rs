@@ -14,7 +14,9 @@ use interline_core::{
     AnyTransport, Committed, Outcome, Outgoing, Publisher, PublisherOptions, Start, State, Topic,
     Transport,
 };
-use support::{Member, connect, group, make, numbered, topic, within};
+use support::{
+    Member, connect, connect_to, group, make, numbered, publish, publisher, topic, url_with, within,
+};
 
 /// One broker, one breaker.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -124,6 +126,34 @@ async fn a_crash_of_the_broker_loses_and_doubles_nothing() {
         content(&transport, &topic).await,
         (0..10_000).collect::<Vec<_>>()
     );
+    member.drain().await;
+}
+
+/// An outage longer than the session evicts a member by its own clock, and the cluster, which
+/// takes it for another one afterwards, waits for the first: it goes on all the same, from its
+/// last checkpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_an_outage_evicts_goes_on() {
+    let _turn = TURN.lock().await;
+    let transport = connect_to(&url_with("session_timeout=6s&max_poll_interval=12s")).await;
+    let (topic, group) = (topic("evicted"), group("evicted"));
+    make(&transport, &topic, 2).await;
+    let publisher = publisher(&transport).await;
+    publish(&publisher, &topic, numbered(0, 100, 10)).await;
+    let mut member = Member::join(&transport, &topic, &group).await;
+    member.read_to(100).await;
+    let answers = member.commit().await;
+    assert!(answers.iter().all(|a| *a == Committed::Applied));
+    broker("KILL").await;
+    while member.lost < 2 {
+        member.step().await;
+    }
+    broker("START").await;
+    member.own_to(2).await;
+    publish(&publisher, &topic, numbered(100, 200, 10)).await;
+    member.read_to(200).await;
+    let all: BTreeSet<usize> = member.read.iter().map(|(_, number)| *number).collect();
+    assert_eq!((all.len(), member.read.len()), (200, 200));
     member.drain().await;
 }
 

@@ -52,7 +52,10 @@ pub struct Config {
     /// How many requests may be on their way to one broker, 1 to 5; 1 by default. More helps
     /// where the way to the broker is long, and costs processor time where it is short.
     pub max_in_flight: u8,
-    /// After which silence the cluster takes a member for dead; 10 s by default.
+    /// After which silence the cluster takes a member for dead; 10 s by default. Its partitions
+    /// stand still for so long when it dies. When all brokers are away for longer, every member
+    /// is out and they stand still for so long after the return: choose more than a restart of
+    /// your brokers takes if that is worse.
     #[serde(deserialize_with = "duration")]
     pub session_timeout: Duration,
     /// For how long the reading thread may be stuck before its member is evicted, and how long a

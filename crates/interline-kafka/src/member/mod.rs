@@ -248,12 +248,17 @@ struct Member {
     owned: BTreeMap<Partition, Owned>,
     phase: Phase,
     is_leaving: bool,
+    /// When partitions were unassigned, until the group's next decision.
+    unassigned: Option<Instant>,
     closing: Option<Closing>,
     checked: Instant,
 }
 
+/// The end of the membership. A member that leaves ends it; the thread ends when it is asked to.
+#[derive(Default)]
 struct Closing {
     replies: Vec<oneshot::Sender<()>>,
+    is_asked: bool,
     began: bool,
 }
 
@@ -324,6 +329,7 @@ impl Member {
             owned: BTreeMap::new(),
             phase: Phase::Steady,
             is_leaving: false,
+            unassigned: None,
             closing: None,
             checked: Instant::now(),
         })

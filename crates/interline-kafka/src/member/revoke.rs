@@ -21,15 +21,13 @@ impl Member {
             self.fetcher.close(partition);
         }
         self.outbox.retract(&partitions);
+        partitions.retain(|partition| !self.is_released(partition));
         if lost || self.closing.is_some() {
             self.lose(&partitions);
             self.unassign(&list);
             return;
         }
-        let told: Vec<Partition> = partitions
-            .into_iter()
-            .filter(|partition| !self.is_released(partition))
-            .collect();
+        let told = partitions;
         let budget = self.cluster.resolved.config.revoke_budget;
         if !told.is_empty() {
             self.outbox.push(Signal::Revoking {
@@ -94,6 +92,7 @@ impl Member {
         if let Err(error) = self.consumer.incremental_unassign(list) {
             tracing::debug!(target: "interline::kafka", %error, "partitions were gone already");
         }
+        self.unassigned = Some(Instant::now());
         self.phase = Phase::Steady;
     }
 

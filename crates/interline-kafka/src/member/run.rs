@@ -16,6 +16,9 @@ use crate::outbox::{End, Failure};
 /// The longest wait: how soon anything that nobody announces is noticed.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The longest that unassigning takes: librdkafka only passes it on among its threads.
+const UNASSIGN: Duration = Duration::from_secs(1);
+
 /// How long an open partition may be silent before it is compared with the cluster.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -29,8 +32,7 @@ impl Member {
             self.serve_commits();
             let busy = self.fetch();
             self.serve_clock();
-            if self.closing.as_ref().is_some_and(|closing| closing.began) && self.consumer.closed()
-            {
+            if self.has_ended() && self.closing.as_ref().is_some_and(|c| c.is_asked) {
                 break;
             }
             if !busy {
@@ -72,10 +74,8 @@ impl Member {
                     self.leave_if_free();
                 }
                 Command::Close { reply } => {
-                    let closing = self.closing.get_or_insert_with(|| Closing {
-                        replies: Vec::new(),
-                        began: false,
-                    });
+                    let closing = self.closing.get_or_insert_default();
+                    closing.is_asked = true;
                     closing.replies.extend(reply);
                 }
             }
@@ -85,6 +85,9 @@ impl Member {
     /// Lets the consumer do what waits: rebalances, errors, log lines. Doing so is what keeps
     /// the member from being evicted.
     fn serve_consumer(&mut self) {
+        if self.has_ended() {
+            return;
+        }
         loop {
             match self.consumer.poll(Duration::ZERO) {
                 Some(Err(KafkaError::MessageConsumptionFatal(_))) => {
@@ -129,33 +132,45 @@ impl Member {
 
     /// The next decision of the group, once the one before is carried out; a loss waits for
     /// nothing.
-    fn next_rebalance(&self) -> Option<Rebalance> {
+    fn next_rebalance(&mut self) -> Option<Rebalance> {
         let waiting = &self.consumer.client().context().rebalances;
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let is_loss = matches!(waiting.front(), Some(Rebalance::Revoke { lost: true, .. }));
         if is_loss || self.closing.is_some() || matches!(self.phase, Phase::Steady) {
-            return waiting.pop_front();
+            let next = waiting.pop_front()?;
+            self.unassigned = None;
+            return Some(next);
         }
         None
     }
 
     /// Starts to leave the group; its answer is a last revocation.
+    ///
+    /// The order counts: librdkafka that is told of the end while it still unassigns goes without
+    /// a word to the group, which then keeps the partitions for a session. What is unassigned
+    /// after it was told is followed by the word.
     fn begin_closing(&mut self) {
         let Some(closing) = &mut self.closing else {
             return;
         };
-        if std::mem::replace(&mut closing.began, true) {
+        let unassigns = self.unassigned.is_some_and(|at| at.elapsed() < UNASSIGN);
+        if unassigns || std::mem::replace(&mut closing.began, true) {
             return;
+        }
+        self.fetcher.close_all();
+        if let Err(error) = self.consumer.close_queue() {
+            tracing::debug!(target: "interline::kafka", %error, "closing began already");
         }
         if let Phase::Revoking { list, .. } | Phase::Assigning { list, .. } = &self.phase {
             let list = list.clone();
             self.phase = Phase::Steady;
             self.revoke(list, true);
         }
-        self.fetcher.close_all();
-        if let Err(error) = self.consumer.close_queue() {
-            tracing::debug!(target: "interline::kafka", %error, "closing began already");
-        }
+    }
+
+    /// Whether the consumer has left the group and is of no more use.
+    fn has_ended(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.began) && self.consumer.closed()
     }
 
     fn serve_commits(&mut self) {
@@ -188,7 +203,7 @@ impl Member {
             .iter()
             .all(|(p, owned)| owned.is_released && !self.commits.is_releasing(p));
         if self.is_leaving && is_free && self.closing.is_none() {
-            self.consumer.unsubscribe();
+            self.closing = Some(Closing::default());
         }
     }
 

@@ -262,3 +262,39 @@ async fn closing_twice_and_dropping_are_fine() {
     );
     next.drain().await;
 }
+
+/// Owns everything well before the session of a member that ended in silence would lapse.
+async fn own_soon(member: &mut Member, partitions: usize, round: usize) {
+    let owning = tokio::time::timeout(Duration::from_secs(20), member.own_to(partitions));
+    assert!(owning.await.is_ok(), "round {round}: its place is taken");
+}
+
+/// A member that ends without saying so keeps its partitions from the next one for a whole
+/// session, here longer than the test waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_ends_leaves_the_group() {
+    let url = url_with("session_timeout=45s&max_poll_interval=90s");
+    let transport = connect_to(&url).await;
+    let (topic, group) = (topic("ends"), group("ends"));
+    // Many partitions take longer to be given back: the end then comes in the middle of it.
+    make(&transport, &topic, 60).await;
+    for round in 0..20 {
+        let mut member = Member::join(&transport, &topic, &group).await;
+        own_soon(&mut member, 60, round).await;
+        match round {
+            0 => member.close().await,
+            1 => {
+                let mut next = Member::join(&transport, &topic, &group).await;
+                // It ends in the middle of handing over.
+                while !matches!(
+                    within(member.feed.next(Budget::default())).await.unwrap(),
+                    Signal::Revoking { .. }
+                ) {}
+                member.close().await;
+                own_soon(&mut next, 60, round).await;
+                next.drain().await;
+            }
+            _ => member.drain().await,
+        }
+    }
+}
