@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deadpool_postgres::ClientWrapper;
 use interline_core::{
     Cleanup, Ensured, ErrorKind, Group, GroupInfo, LagAccuracy, Partition, PartitionLag, Pattern,
     Progress, Result, Start, Topic, TopicInfo, TopicSpec,
 };
 use interline_transport::checkpoint;
 use interline_transport::lease::MemberId;
+use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Client, Row};
 
 use crate::error::{error, missing_topic, postgres};
@@ -137,10 +137,7 @@ impl Admin {
     async fn groups_of(&self, client: &Client, topic: Option<&Topic>) -> Result<Vec<GroupInfo>> {
         let failed = |error| postgres("list groups", error);
         if let Some(topic) = topic
-            && !self
-                .listed("list groups", client)
-                .await?
-                .contains_key(topic)
+            && !self.listed("list groups", client).await?.contains_key(topic)
         {
             return Err(missing_topic("list groups", topic));
         }
@@ -172,10 +169,7 @@ impl Admin {
     /// How a group stands in a partition, but for its lag. Names of others' making are passed
     /// over.
     fn standing(&self, row: &Row) -> Result<Option<Standing>> {
-        let names = (
-            Group::new(row.get::<_, &str>(0)),
-            Topic::system(row.get::<_, &str>(1)),
-        );
+        let names = (Group::new(row.get::<_, &str>(0)), Topic::system(row.get::<_, &str>(1)));
         let (Ok(group), Ok(topic)) = names else {
             return Ok(None);
         };
@@ -289,10 +283,7 @@ async fn counts(client: &Client, sql: &str, standings: &[Standing]) -> Result<Ve
         let count: i64 = row.get(1);
         lags[at] += if waits { count } else { -count };
     }
-    Ok(lags
-        .into_iter()
-        .map(|lag| lag.max(0).unsigned_abs())
-        .collect())
+    Ok(lags.into_iter().map(|lag| lag.max(0).unsigned_abs()).collect())
 }
 
 async fn refuse_live(
@@ -328,10 +319,7 @@ async fn finish(client: &Client, operation: &'static str, done: Result<()>) -> R
 fn drift(spec: &TopicSpec, facts: Facts) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(wanted) = spec.partitions.filter(|wanted| *wanted != facts.partitions) {
-        lines.push(format!(
-            "partitions: {} instead of {wanted}",
-            facts.partitions
-        ));
+        lines.push(format!("partitions: {} instead of {wanted}", facts.partitions));
     }
     let retention = std::time::Duration::from_millis(facts.retention.unsigned_abs());
     if let Some(wanted) = spec.retention.filter(|wanted| *wanted != retention) {

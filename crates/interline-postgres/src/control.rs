@@ -45,9 +45,7 @@ impl Leased for Groups {
     async fn topics(&self, spec: &SubscribeSpec) -> Result<Vec<Topic>> {
         let link = &self.link;
         let listing = link.ask("subscribe", async |client| {
-            link.topics
-                .refresh("subscribe", &link.resolved, client)
-                .await
+            link.topics.refresh("subscribe", &link.resolved, client).await
         });
         let listed = listing.await?;
         let covered = listed.keys().filter(|topic| spec.covers(topic));

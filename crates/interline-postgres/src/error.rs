@@ -17,10 +17,7 @@ fn kind(code: &SqlState) -> (ErrorKind, &'static str) {
             "grant it to this user (deploy/postgres/roles.sql)",
         ),
         "IL001" => (ErrorKind::NotFound, "create the topic and subscribe anew"),
-        "3D000" => (
-            ErrorKind::NotFound,
-            "create the database, or check its name",
-        ),
+        "3D000" => (ErrorKind::NotFound, "create the database, or check its name"),
         "3F000" | "42P01" | "42883" | "42703" => (
             ErrorKind::Config,
             "apply the migrations, or connect once with `profile=development`",

@@ -116,9 +116,7 @@ impl interline_core::Inbox for Inbox {
     fn release<'a>(&'a self, group: &'a Group, id: Uuid) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let sql = "delete from {s}.inbox_claims where grp = $1 and event = $2";
-            let released = self
-                .call("release claim", sql, &[&group.as_str(), &id])
-                .await;
+            let released = self.call("release claim", sql, &[&group.as_str(), &id]).await;
             released.map(|_| ())
         })
     }

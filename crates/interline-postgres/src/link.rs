@@ -82,7 +82,10 @@ impl Link {
     }
 
     /// A connection of the pool.
-    pub(crate) async fn lend(&self, operation: &'static str) -> Result<deadpool_postgres::Object> {
+    pub(crate) async fn lend(
+        &self,
+        operation: &'static str,
+    ) -> Result<deadpool_postgres::Object> {
         self.check_open(operation)?;
         lend(operation, &self.pool).await
     }
@@ -112,9 +115,7 @@ impl Link {
         }
         let resolved = &self.resolved;
         self.ask(operation, async |client| {
-            self.topics
-                .require(operation, resolved, client, topic)
-                .await
+            self.topics.require(operation, resolved, client, topic).await
         })
         .await
     }

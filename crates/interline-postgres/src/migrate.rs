@@ -53,10 +53,7 @@ pub fn migrations(namespace: Option<&str>) -> Result<Vec<Migration>> {
     let mut all = steps(&schema);
     if let Some(first) = all.first_mut() {
         let base = schema.sql(BASE);
-        first.sql = format!(
-            "create schema if not exists {schema};\n{base};\n{}",
-            first.sql
-        );
+        first.sql = format!("create schema if not exists {schema};\n{base};\n{}", first.sql);
     }
     Ok(all)
 }
@@ -123,10 +120,7 @@ async fn apply(schema: &Schema, client: &Client, steps: &[Migration]) -> Result<
     // Several processes may start at once: one migrates, the others find it done.
     let lock = "select pg_advisory_lock(hashtext($1))";
     let unlock = "select pg_advisory_unlock(hashtext($1))";
-    client
-        .query_one(lock, &[&schema.name()])
-        .await
-        .map_err(failed)?;
+    client.query_one(lock, &[&schema.name()]).await.map_err(failed)?;
     // What is made belongs to who owns the schema, also if a superuser comes by.
     let role = "select case when pg_has_role(r.oid, 'member')
             then format('set role %I', r.rolname) else 'reset role' end
@@ -148,10 +142,7 @@ async fn apply(schema: &Schema, client: &Client, steps: &[Migration]) -> Result<
             return Err(failed(cause));
         }
     }
-    client
-        .query_one(unlock, &[&schema.name()])
-        .await
-        .map_err(failed)?;
+    client.query_one(unlock, &[&schema.name()]).await.map_err(failed)?;
     client.batch_execute("reset role").await.map_err(failed)
 }
 

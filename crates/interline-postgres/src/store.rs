@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use interline_core::{Committed, ErrorKind, Fence, Group, Partition, Result, Start, Topic};
 use interline_transport::checkpoint;
-use interline_transport::lease::{
-    Entry, Grant, Lease, LeaseStore, MemberId, Picture, Seen, Timing,
-};
+use interline_transport::lease::{Entry, Grant, Lease, LeaseStore, MemberId, Picture, Seen, Timing};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -230,7 +228,8 @@ impl LeaseStore for Store {
 
     async fn leave(&self, me: &MemberId) -> Result<()> {
         let facts = self.facts()?;
-        let parameters: [&(dyn ToSql + Sync); 3] = [&self.group.as_str(), &facts.id, &me.as_str()];
+        let parameters: [&(dyn ToSql + Sync); 3] =
+            [&self.group.as_str(), &facts.id, &me.as_str()];
         self.call("leave", LEAVE, &parameters).await.map(|_| ())
     }
 }

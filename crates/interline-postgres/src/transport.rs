@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use interline_core::{
-    Capabilities, Control as _, Error, ErrorKind, PublisherOptions, ReadSpec, Result, State,
-    SubscribeSpec,
+    Capabilities, Control as _, Error, ErrorKind, PublisherOptions, ReadSpec, Result, State, SubscribeSpec,
 };
 use interline_transport::lease::{self, Timing, WeakControl};
 use tokio::time::Instant;

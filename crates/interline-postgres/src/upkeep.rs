@@ -45,8 +45,7 @@ pub(crate) fn start(link: &Arc<Link>) {
 
 async fn run(link: Weak<Link>) {
     // Not in the same second in every process that was started together.
-    let mut next =
-        Instant::now() + PAUSE / 4 + Duration::from_millis(std::process::id().into()) / 8;
+    let mut next = Instant::now() + PAUSE / 4 + Duration::from_millis(std::process::id().into()) / 8;
     loop {
         let closing = match link.upgrade() {
             Some(link) => link.closing(),
@@ -131,8 +130,7 @@ const IS_OLD: &str = "select coalesce(max(r.begun_at) < clock_timestamp()
 
 /// The oldest range whose events are all beyond every retention: those of the next one have begun
 /// before. Not the present one.
-const OLDEST: &str =
-    "select r.number from {s}.ranges r join {s}.ranges n on n.number = r.number + 1
+const OLDEST: &str = "select r.number from {s}.ranges r join {s}.ranges n on n.number = r.number + 1
     where not r.dropping and n.begun_at < clock_timestamp()
         - (select coalesce(max(t.retention), 0) from {s}.topics t) * interval '1 millisecond'
     order by r.number limit 1";
@@ -195,8 +193,9 @@ impl House<'_> {
 
     /// Lets the older of two generations go, if the newer one is old enough.
     async fn forget(&self, what: &str, age: &str) -> Result<()> {
-        let due =
-            format!("select {what}_at < clock_timestamp() - interval '{age}' from {{s}}.meta");
+        let due = format!(
+            "select {what}_at < clock_timestamp() - interval '{age}' from {{s}}.meta"
+        );
         let due = self.find(&due, &[]).await?;
         if !due.first().is_some_and(|row| row.get(0)) {
             return Ok(());

@@ -155,7 +155,9 @@ impl Connected {
         let refresh = link.resolved.config.topic_refresh;
         if self.topics.is_none_or(|at| at.elapsed() >= refresh) {
             let client = &self.session.client;
-            link.topics.refresh("watch", &link.resolved, client).await?;
+            link.topics
+                .refresh("watch", &link.resolved, client)
+                .await?;
             self.topics = Some(Instant::now());
         }
         if link.horizon.take_published() {
@@ -252,8 +254,8 @@ impl Connected {
         let Ok(found) = self.session.client.query_opt(BLOCKER, &[]).await else {
             return;
         };
-        let (pid, database, seconds): (i32, String, i64) = found
-            .map_or((0, String::new(), 0), |row| {
+        let (pid, database, seconds): (i32, String, i64) =
+            found.map_or((0, String::new(), 0), |row| {
                 (row.get(0), row.get(1), row.get(2))
             });
         tracing::warn!(

@@ -22,8 +22,8 @@ fn harness() -> Harness {
         prepared?;
         interline_postgres::connect(url()?).await
     })
-    .write_foreign(write)
-    .outage(|| server("KILL"), || server("START"))
+        .write_foreign(write)
+        .outage(|| server("KILL"), || server("START"))
 }
 
 fn missing(name: &str) -> Error {
@@ -69,16 +69,19 @@ async fn write(foreign: Foreign) -> Result<()> {
     };
     let url = url()?;
     let plain = url.split('?').next().unwrap_or_default();
-    let (client, connection) = tokio_postgres::connect(plain, NoTls)
-        .await
-        .map_err(failed)?;
+    let (client, connection) = tokio_postgres::connect(plain, NoTls).await.map_err(failed)?;
     let driver = tokio::spawn(connection);
     let names: Vec<&str> = foreign.headers.iter().map(|(name, _)| &**name).collect();
     let values: Vec<&[u8]> = foreign.headers.iter().map(|(_, value)| &**value).collect();
     let statement = "select interline.write($1, $2, interline.pack($3, $4), $5)";
     let (key, payload) = (foreign.key.as_deref(), foreign.payload.as_deref());
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&foreign.topic.as_str(), &key, &names, &values, &payload];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [
+        &foreign.topic.as_str(),
+        &key,
+        &names,
+        &values,
+        &payload,
+    ];
     client.query(statement, &parameters).await.map_err(failed)?;
     driver.abort();
     Ok(())

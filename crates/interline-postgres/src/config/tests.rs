@@ -62,10 +62,7 @@ fn what_is_wrong_is_named_without_secrets() {
         ("postgresql://localhost", "postgres://"),
         ("postgres://u:hunter2@localhost?partition=3", "partition"),
         ("postgres://u:hunter2@localhost?partitions=0", "partitions"),
-        (
-            "postgres://u:hunter2@localhost?connections=0",
-            "connections",
-        ),
+        ("postgres://u:hunter2@localhost?connections=0", "connections"),
         ("postgres://u:hunter2@localhost?poll=0s", "poll"),
         ("postgres://u:hunter2@localhost?retention=7", "retention"),
         ("postgres://localhost?tls_ca=/no/such/file", "tls_ca"),

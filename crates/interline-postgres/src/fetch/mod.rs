@@ -278,9 +278,7 @@ impl Fetcher {
         for part in &self.parts {
             let topic = &part.partition.topic;
             if let Some(place) = &part.place
-                && listed
-                    .get(topic)
-                    .is_none_or(|facts| facts.id != place.facts.id)
+                && listed.get(topic).is_none_or(|facts| facts.id != place.facts.id)
             {
                 return Err(missing_topic("read", topic));
             }
@@ -345,11 +343,7 @@ impl Fetcher {
     /// Ends the reading of partitions whose last event the server has lost in a crash.
     fn give_up(&mut self, gone: &[session::Found]) -> Result<()> {
         for lost in gone {
-            let Some(at) = self
-                .parts
-                .iter()
-                .position(|part| part.serial == lost.serial)
-            else {
+            let Some(at) = self.parts.iter().position(|part| part.serial == lost.serial) else {
                 continue;
             };
             let part = self.parts.swap_remove(at);

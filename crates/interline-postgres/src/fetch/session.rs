@@ -250,11 +250,7 @@ impl FromSql<'_> for Micros {
 }
 
 impl ToSql for Micros {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
         out.put_i64(self.0.saturating_sub(EPOCH));
         Ok(IsNull::No)
     }

@@ -101,12 +101,7 @@ impl Call {
     /// The runs of events that have to be sent.
     pub(super) fn chunks(call: &Arc<Self>) -> Vec<Chunk> {
         let mut chunks: Vec<Chunk> = Vec::new();
-        for (at, _) in call
-            .rows
-            .iter()
-            .enumerate()
-            .filter(|(_, row)| row.topic != 0)
-        {
+        for (at, _) in call.rows.iter().enumerate().filter(|(_, row)| row.topic != 0) {
             match chunks.last_mut() {
                 Some(chunk) if chunk.to == at => chunk.to += 1,
                 _ => chunks.push(Chunk {

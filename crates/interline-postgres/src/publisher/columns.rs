@@ -97,11 +97,7 @@ fn bytes(value: Option<&[u8]>, out: &mut BytesMut) -> IsNull {
 impl ToSql for Column<'_> {
     /// An array of one dimension: dimensions, whether there are nulls, type, length, lower bound,
     /// then each value after its length.
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
         out.put_i32(1);
         out.put_i32(1);
         out.put_u32(self.element.oid());

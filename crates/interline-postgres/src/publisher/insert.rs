@@ -41,7 +41,8 @@ select r.*{then} from (select
 /// Statements on one connection run one after the other but are committed one by one: by these two
 /// none runs unless the one before it did, so that nothing that has to be sent again is overtaken.
 const IF: &str = "where current_setting('interline.batch') = $7::text";
-const THEN: &str = ", case when r.ran > 0 then set_config('interline.batch', $8::text, false) end";
+const THEN: &str =
+    ", case when r.ran > 0 then set_config('interline.batch', $8::text, false) end";
 
 /// What became of a batch.
 pub(super) struct Answer {
@@ -83,8 +84,9 @@ pub(super) async fn in_line(
     let columns = columns(batch);
     let (before, number) = (before.to_string(), (before + 1).to_string());
     let [topic, part, event, key, headers, payload] = &columns;
-    let parameters: [&(dyn ToSql + Sync); 8] =
-        [topic, part, event, key, headers, payload, &before, &number];
+    let parameters: [&(dyn ToSql + Sync); 8] = [
+        topic, part, event, key, headers, payload, &before, &number,
+    ];
     answer(&client.query_one(insert, &parameters).await?)
 }
 

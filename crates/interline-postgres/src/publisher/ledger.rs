@@ -123,10 +123,7 @@ impl Ledger {
         let late: Vec<_> = {
             let state = self.lock();
             let calls = state.open.values();
-            calls
-                .take_while(|call| call.deadline <= now)
-                .cloned()
-                .collect()
+            calls.take_while(|call| call.deadline <= now).cloned().collect()
         };
         self.give_up(late, why);
     }

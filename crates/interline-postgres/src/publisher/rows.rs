@@ -124,11 +124,7 @@ mod tests {
     fn a_key_has_the_partition_that_the_server_computes() {
         // select interline.part('ada', 12), interline.part('', 12), interline.part('\xff00', 256)
         assert_eq!(
-            [
-                of_key(b"ada", 12),
-                of_key(b"", 12),
-                of_key(b"\xff\x00", 256)
-            ],
+            [of_key(b"ada", 12), of_key(b"", 12), of_key(b"\xff\x00", 256)],
             [1, 2, 149]
         );
     }

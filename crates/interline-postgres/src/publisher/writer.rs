@@ -232,10 +232,7 @@ impl Writer {
         let now = Instant::now();
         let late = crate::error::late("publish");
         self.ledger.expire(now, &late);
-        let silent = self
-            .line
-            .as_ref()
-            .is_some_and(|line| now >= line.since + SILENCE);
+        let silent = self.line.as_ref().is_some_and(|line| now >= line.since + SILENCE);
         if !silent {
             return Ok(());
         }

@@ -33,8 +33,7 @@ async fn what_the_server_lost_after_it_was_read_is_read_again_from_the_checkpoin
     // id is given again.
     let found = content(&transport, &topic, Start::Earliest).await.unwrap();
     let id = i64::try_from(found[3].1.position.1).unwrap();
-    let undo =
-        "update interline.log set payload = '9', created_at = clock_timestamp() where id = $1";
+    let undo = "update interline.log set payload = '9', created_at = clock_timestamp() where id = $1";
     assert_eq!(bare().await.execute(undo, &[&id]).await.unwrap(), 1);
     cut_readers().await;
     while member.lost == 0 {
@@ -42,11 +41,7 @@ async fn what_the_server_lost_after_it_was_read_is_read_again_from_the_checkpoin
     }
     member.read_to(5).await;
     let numbers: Vec<usize> = member.read.iter().map(|(_, number)| *number).collect();
-    assert_eq!(
-        numbers,
-        [0, 1, 2, 3, 9],
-        "from the checkpoint on, and nothing before it"
-    );
+    assert_eq!(numbers, [0, 1, 2, 3, 9], "from the checkpoint on, and nothing before it");
     member.drain().await;
 }
 
@@ -85,10 +80,7 @@ async fn every_connection_may_be_cut() {
     for round in 0..3 {
         let batch = (0..20).map(|n| event("a", round * 20 + n)).collect();
         let outcomes = publish(&publisher, &topic, batch).await;
-        assert!(
-            outcomes.iter().all(interline_core::Outcome::is_ok),
-            "{outcomes:?}"
-        );
+        assert!(outcomes.iter().all(interline_core::Outcome::is_ok), "{outcomes:?}");
         bare().await.query_one(cut, &[]).await.unwrap();
         member.read_to((round + 1) * 20).await;
     }

@@ -9,9 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-use crate::support::{
-    Member, PATIENCE, bare, connect, event, group, make, publish, publisher, topic, within,
-};
+use crate::support::{Member, PATIENCE, bare, connect, event, group, make, publish, publisher, topic, within};
 
 const WRITERS: usize = 8;
 const ROWS: usize = 20_000;
@@ -35,10 +33,7 @@ async fn write(
         let transaction = client.transaction().await.unwrap();
         if random.one_in(3) {
             // It has its transaction id long before its first id of the log.
-            transaction
-                .execute("select pg_current_xact_id()", &[])
-                .await
-                .unwrap();
+            transaction.execute("select pg_current_xact_id()", &[]).await.unwrap();
         }
         let mut rows = Vec::new();
         for _ in 0..=random.below(20) {
@@ -79,9 +74,7 @@ async fn write(
 async fn store(client: &Client, topic: &Topic, key: &str, number: usize) {
     let sql = "select interline.publish_bytes($1, 'test.happened', $2, $3)";
     let payload = number.to_string().into_bytes();
-    let id = client
-        .query_one(sql, &[&topic.as_str(), &payload, &key])
-        .await;
+    let id = client.query_one(sql, &[&topic.as_str(), &payload, &key]).await;
     assert!(id.unwrap().get::<_, Option<i64>>(0).is_some());
 }
 
@@ -94,11 +87,7 @@ async fn naive(topic: Topic, mut over: watch::Receiver<bool>) -> Vec<(String, us
     let (mut cursor, mut found) = (0_i64, Vec::new());
     loop {
         let ending = *over.borrow_and_update();
-        for row in client
-            .query(sql, &[&topic.as_str(), &cursor])
-            .await
-            .unwrap()
-        {
+        for row in client.query(sql, &[&topic.as_str(), &cursor]).await.unwrap() {
             cursor = row.get(0);
             found.push((row.get(1), row.get::<_, &str>(2).parse().unwrap()));
         }
@@ -109,11 +98,7 @@ async fn naive(topic: Topic, mut over: watch::Receiver<bool>) -> Vec<(String, us
 }
 
 /// Reads as a member of a group until told to end; what it has read.
-async fn read(
-    mut member: Member,
-    mut over: watch::Receiver<bool>,
-    seen: Arc<AtomicUsize>,
-) -> Vec<(String, usize)> {
+async fn read(mut member: Member, mut over: watch::Receiver<bool>, seen: Arc<AtomicUsize>) -> Vec<(String, usize)> {
     use interline_core::Feed as _;
     let mut counted = 0;
     loop {
@@ -169,12 +154,7 @@ async fn overlapping_writers_lose_and_reorder_nothing() {
     let written = Arc::new(AtomicUsize::new(0));
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
-        writers.spawn(write(
-            writer,
-            topic.clone(),
-            ended.clone(),
-            Arc::clone(&written),
-        ));
+        writers.spawn(write(writer, topic.clone(), ended.clone(), Arc::clone(&written)));
     }
     let mut committed = Committed::new();
     while let Some(one) = within(writers.join_next()).await {
@@ -195,16 +175,8 @@ async fn overlapping_writers_lose_and_reorder_nothing() {
     while let Some(read) = within(members.join_next()).await {
         found.extend(read.unwrap());
     }
-    assert_eq!(
-        compare(&committed, &found),
-        (0, 0, 0),
-        "lost, reordered, invented"
-    );
-    assert!(
-        complete.is_ok() && found.len() == rows,
-        "{} of {rows}",
-        found.len()
-    );
+    assert_eq!(compare(&committed, &found), (0, 0, 0), "lost, reordered, invented");
+    assert!(complete.is_ok() && found.len() == rows, "{} of {rows}", found.len());
     // The same writers, read by the id alone: what this test is able to find.
     let naive = within(naive).await.unwrap();
     let (lost, _, invented) = compare(&committed, &naive);
@@ -226,11 +198,7 @@ async fn an_open_writer_holds_readers_and_lets_them_go() {
     let mut member = Member::join(&transport, &topic, &group).await;
     member.own(1).await;
     let early = tokio::time::timeout(PATIENCE / 120, member.step()).await;
-    assert!(
-        early.is_err(),
-        "read beyond an open transaction: {:?}",
-        member.read
-    );
+    assert!(early.is_err(), "read beyond an open transaction: {:?}", member.read);
     transaction.commit().await.unwrap();
     member.read_to(2).await;
     let expected = [("late".to_owned(), 0), ("early".to_owned(), 1)];
@@ -243,10 +211,7 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 

@@ -34,10 +34,7 @@ async fn a_claim_lapses_by_itself() {
     let short = Duration::from_millis(200);
     assert_eq!(inbox.claim(&group, id, short).await.unwrap(), Claim::Fresh);
     eventually(|| async { inbox.claim(&group, id, LEASE).await.unwrap() == Claim::Fresh }).await;
-    assert!(matches!(
-        inbox.claim(&group, id, LEASE).await.unwrap(),
-        Claim::Busy(_)
-    ));
+    assert!(matches!(inbox.claim(&group, id, LEASE).await.unwrap(), Claim::Busy(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

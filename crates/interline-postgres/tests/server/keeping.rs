@@ -49,9 +49,7 @@ impl Place {
 
     async fn publish(&self, numbers: std::ops::Range<usize>) {
         let publisher = publisher(&self.transport).await;
-        let events = numbers
-            .map(|n| event(&format!("key-{}", n % 4), n))
-            .collect();
+        let events = numbers.map(|n| event(&format!("key-{}", n % 4), n)).collect();
         for outcome in publish(&publisher, &self.topic, events).await {
             assert!(outcome.is_ok(), "{outcome:?}");
         }
@@ -83,9 +81,7 @@ impl Place {
 async fn events_beyond_retention_are_dropped_and_said_to_be_lost() {
     let place = Place::new(Duration::from_millis(800)).await;
     place.publish(0..40).await;
-    let first = content(&place.transport, &place.topic, Start::Earliest)
-        .await
-        .unwrap();
+    let first = content(&place.transport, &place.topic, Start::Earliest).await.unwrap();
     let start = Start::At(vec![(first[0].0.clone(), first[0].1.position)]);
     assert_eq!(place.numbers(start.clone()).await.unwrap().len(), 39);
     let mut waiting = place
@@ -184,9 +180,7 @@ async fn a_database_restored_without_its_sequence_is_refused() {
     place.publish(0..10).await;
     place.run("select setval('{s}.log_id', 1, false)").await;
     let again = with(&url(), &format!("namespace={}", place.namespace));
-    let refused = within(interline_postgres::connect(&*again))
-        .await
-        .unwrap_err();
+    let refused = within(interline_postgres::connect(&*again)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
     let remedy = refused.remedy_text().unwrap();
     let fix = remedy.split('`').nth(1).unwrap();
@@ -206,25 +200,15 @@ async fn a_database_restored_without_its_sequence_is_refused() {
 async fn another_server_with_the_same_data_begins_an_incarnation() {
     let place = Place::new(Duration::from_secs(3_600)).await;
     place.publish(0..4).await;
-    let before = content(&place.transport, &place.topic, Start::Earliest)
-        .await
-        .unwrap();
+    let before = content(&place.transport, &place.topic, Start::Earliest).await.unwrap();
     // As after a promotion: what is stored was stored by a server with another timeline.
-    place
-        .run("update {s}.incarnations set timeline = timeline + 1000")
-        .await;
+    place.run("update {s}.incarnations set timeline = timeline + 1000").await;
     let again = connect_with(&format!("namespace={}", place.namespace)).await;
     let publisher = publisher(&again).await;
     assert!(publish(&publisher, &place.topic, vec![event("key-0", 4)]).await[0].is_ok());
-    let after = content(&again, &place.topic, Start::Earliest)
-        .await
-        .unwrap();
+    let after = content(&again, &place.topic, Start::Earliest).await.unwrap();
     let old: Vec<Position> = before.iter().map(|(_, r)| r.position).collect();
-    let kept: Vec<Position> = after
-        .iter()
-        .map(|(_, r)| r.position)
-        .filter(|p| p.0 == 1)
-        .collect();
+    let kept: Vec<Position> = after.iter().map(|(_, r)| r.position).filter(|p| p.0 == 1).collect();
     assert_eq!(kept.len(), old.len(), "positions of what was there stay");
     let (partition, new) = after.iter().find(|(_, r)| r.position.0 == 2).unwrap();
     assert_eq!(number(&new.envelope), 4);
@@ -252,9 +236,7 @@ async fn production_migrates_nothing_and_names_the_fix() {
     }
     let transport = connect_with(&settings).await;
     let missing = transport.publisher(Default::default()).await.unwrap();
-    let outcome = publish(&missing, &topic("none"), vec![event("a", 1)])
-        .await
-        .remove(0);
+    let outcome = publish(&missing, &topic("none"), vec![event("a", 1)]).await.remove(0);
     let error = outcome.into_result().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     let drop = format!("drop schema \"interline_{namespace}\" cascade");

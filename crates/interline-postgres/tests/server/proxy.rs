@@ -49,9 +49,7 @@ impl Proxy {
 
     /// Waits until this many lines were cut.
     pub(crate) async fn cut(&mut self, lines: usize) {
-        within(self.cut.wait_for(|cut| *cut >= lines))
-            .await
-            .unwrap();
+        within(self.cut.wait_for(|cut| *cut >= lines)).await.unwrap();
     }
 }
 

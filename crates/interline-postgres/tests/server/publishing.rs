@@ -28,9 +28,7 @@ async fn a_lost_answer_is_sent_again_and_stored_once() {
     let direct = connect().await;
     let topic = topic("lost");
     make(&direct, &topic, 3).await;
-    let transport = within(interline_postgres::connect(&*proxy.url))
-        .await
-        .unwrap();
+    let transport = within(interline_postgres::connect(&*proxy.url)).await.unwrap();
     let publisher = publisher(&transport).await;
     for round in 1..=3 {
         proxy.answers.send_replace(Answers::LostOnce);
@@ -39,15 +37,11 @@ async fn a_lost_answer_is_sent_again_and_stored_once() {
         proxy.cut(round).await;
         // The first try was stored, so that the second one finds copies.
         assert!(
-            outcomes
-                .iter()
-                .all(|o| matches!(o, Outcome::Duplicate { .. })),
+            outcomes.iter().all(|o| matches!(o, Outcome::Duplicate { .. })),
             "{outcomes:?}"
         );
     }
-    let all: Vec<usize> = (1..=3)
-        .flat_map(|r| (0..20).map(move |n| r * 100 + n))
-        .collect();
+    let all: Vec<usize> = (1..=3).flat_map(|r| (0..20).map(move |n| r * 100 + n)).collect();
     assert_eq!(numbers(&direct, &topic).await, all);
 }
 
@@ -57,9 +51,7 @@ async fn an_answer_that_never_comes_is_unknown() {
     let direct = connect().await;
     let topic = topic("unknown");
     make(&direct, &topic, 1).await;
-    let transport = within(interline_postgres::connect(&*proxy.url))
-        .await
-        .unwrap();
+    let transport = within(interline_postgres::connect(&*proxy.url)).await.unwrap();
     let options = PublisherOptions {
         publish_timeout: Duration::from_secs(2),
         ..PublisherOptions::default()
@@ -92,13 +84,8 @@ async fn what_follows_a_failed_batch_does_not_overtake_it() {
     let copy = first.id().as_uuid().unwrap();
     let hold = "insert into interline.copies_new
         select id, $2 from interline.topics where name = $1";
-    holding
-        .execute(hold, &[&topic.as_str(), &copy])
-        .await
-        .unwrap();
-    let one = within(publisher.enqueue(outgoing(&topic, vec![first])))
-        .await
-        .unwrap();
+    holding.execute(hold, &[&topic.as_str(), &copy]).await.unwrap();
+    let one = within(publisher.enqueue(outgoing(&topic, vec![first]))).await.unwrap();
     let blocked = "select pid from pg_stat_activity where application_name = 'interline publish'
         and wait_event_type = 'Lock' and query like '%copies_new%'
         and pid in (select pid from pg_locks where not granted)";
@@ -108,9 +95,7 @@ async fn what_follows_a_failed_batch_does_not_overtake_it() {
         let row = looking.query_opt(blocked, &[]).await.unwrap();
         pid = row.map(|row| row.get::<_, i32>(0));
     }
-    let two = within(publisher.enqueue(outgoing(&topic, vec![second])))
-        .await
-        .unwrap();
+    let two = within(publisher.enqueue(outgoing(&topic, vec![second]))).await.unwrap();
     looking
         .execute("select pg_cancel_backend($1)", &[&pid.unwrap()])
         .await
@@ -121,11 +106,7 @@ async fn what_follows_a_failed_batch_does_not_overtake_it() {
         assert!(outcomes.iter().all(Outcome::is_ok), "{outcomes:?}");
     }
     let found = content(&transport, &topic, interline_core::Start::Earliest).await;
-    let order: Vec<_> = found
-        .unwrap()
-        .iter()
-        .map(|(_, r)| number(&r.envelope))
-        .collect();
+    let order: Vec<_> = found.unwrap().iter().map(|(_, r)| number(&r.envelope)).collect();
     assert_eq!(order, [0, 1, 2]);
 }
 
@@ -138,11 +119,7 @@ async fn copies_are_recognised_for_a_day_and_forgotten_after_two() {
     assert_eq!(window, Dedupe::Window(Duration::from_secs(86_400)));
     let publisher = publisher(&transport).await;
     let envelope = event("a", 1);
-    let once = async || {
-        publish(&publisher, &topic, vec![envelope.clone()])
-            .await
-            .remove(0)
-    };
+    let once = async || publish(&publisher, &topic, vec![envelope.clone()]).await.remove(0);
     assert!(matches!(once().await, Outcome::Stored { .. }));
     let client = bare().await;
     let age = format!(
@@ -153,11 +130,7 @@ async fn copies_are_recognised_for_a_day_and_forgotten_after_two() {
         // Somebody else may be at it; the answer tells.
         eventually(|| async { keep_house(&transport).await.is_ok_and(|done| done.ran) }).await;
         let outcome = once().await;
-        assert_eq!(
-            matches!(outcome, Outcome::Duplicate { .. }),
-            kept,
-            "{outcome:?}"
-        );
+        assert_eq!(matches!(outcome, Outcome::Duplicate { .. }), kept, "{outcome:?}");
     }
     let drop = format!("drop schema \"interline_{namespace}\" cascade");
     client.batch_execute(&drop).await.unwrap();
@@ -172,9 +145,7 @@ async fn a_topic_that_is_gone_takes_nothing() {
     assert!(publish(&publisher, &topic, vec![event("a", 0)]).await[0].is_ok());
     use interline_core::Admin as _;
     one.admin().delete_topic(&topic).await.unwrap();
-    let outcome = publish(&publisher, &topic, vec![event("a", 1)])
-        .await
-        .remove(0);
+    let outcome = publish(&publisher, &topic, vec![event("a", 1)]).await.remove(0);
     match outcome {
         // The other connection did not know of it yet.
         Outcome::Rejected(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),

@@ -32,10 +32,7 @@ async fn sql_publishes_an_event_as_any_other() {
         .unwrap();
     let other = Envelope::builder(kind()).key("ada").build().unwrap();
     let outcomes = publish(&publisher, &topic, vec![copy, other]).await;
-    assert!(
-        matches!(outcomes[0], Outcome::Duplicate { .. }),
-        "{outcomes:?}"
-    );
+    assert!(matches!(outcomes[0], Outcome::Duplicate { .. }), "{outcomes:?}");
     let found = content(&transport, &topic, Start::Earliest).await.unwrap();
     let [(partition, sql), (same, ours)] = &found[..] else {
         panic!("{} events", found.len());
@@ -71,19 +68,13 @@ async fn sql_refuses_what_a_publisher_refuses() {
         ("$1, E'a\\nb', '1'", invalid.clone()),
         ("$1, 'a', '1', id => repeat('x', 129)", invalid.clone()),
         ("$1, 'a', '1', attributes => '{\"Id\": 1}'", invalid.clone()),
-        (
-            "$1, 'a', '1', attributes => '{\"type\": 1}'",
-            invalid.clone(),
-        ),
+        ("$1, 'a', '1', attributes => '{\"type\": 1}'", invalid.clone()),
         (
             "$1, 'a', to_jsonb(repeat('x', 1048576))",
             SqlState::PROGRAM_LIMIT_EXCEEDED,
         ),
     ] {
-        let sql = format!(
-            "select interline.publish({})",
-            arguments.replace("$1", "$1::text")
-        );
+        let sql = format!("select interline.publish({})", arguments.replace("$1", "$1::text"));
         let refused = client.query_one(&sql, &[&topic.as_str()]).await;
         let refused = refused.expect_err(arguments);
         assert_eq!(refused.code(), Some(&code), "{arguments}: {refused:?}");
@@ -109,14 +100,9 @@ async fn events_of_a_transaction_are_there_if_it_commits() {
         let one = event("a", round as usize * 10);
         let batch = [one.clone(), event("b", round as usize * 10 + 1), one]
             .map(|envelope| Outgoing::new(topic.clone(), envelope));
-        let outcomes = publish_in(&transport, &transaction, batch.into())
-            .await
-            .unwrap();
+        let outcomes = publish_in(&transport, &transaction, batch.into()).await.unwrap();
         let stored = |outcome: &Outcome| matches!(outcome, Outcome::Stored { .. });
-        assert_eq!(
-            outcomes.iter().map(stored).collect::<Vec<_>>(),
-            [true, true, false]
-        );
+        assert_eq!(outcomes.iter().map(stored).collect::<Vec<_>>(), [true, true, false]);
         match commit {
             true => transaction.commit().await.unwrap(),
             false => transaction.rollback().await.unwrap(),
@@ -128,15 +114,10 @@ async fn events_of_a_transaction_are_there_if_it_commits() {
     read.sort_unstable();
     assert_eq!(read, [0, 1, 20, 21]);
     member.drain().await;
-    let rows = client
-        .query(&format!("select n from public.\"{table}\" order by n"), &[])
-        .await;
+    let rows = client.query(&format!("select n from public.\"{table}\" order by n"), &[]).await;
     let rows: Vec<i32> = rows.unwrap().iter().map(|row| row.get(0)).collect();
     assert_eq!(rows, [0, 2]);
-    client
-        .batch_execute(&format!("drop table public.\"{table}\""))
-        .await
-        .unwrap();
+    client.batch_execute(&format!("drop table public.\"{table}\"")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,10 +130,7 @@ async fn a_transaction_with_a_refused_event_publishes_nothing() {
     let large = event("a", 2).with_payload(Some(vec![0; (1 << 20) + 1].into()));
     let batch = [event("a", 1), large].map(|envelope| Outgoing::new(topic.clone(), envelope));
     let refused = publish_in(&transport, &transaction, batch.into()).await;
-    assert_eq!(
-        refused.unwrap_err().kind(),
-        interline_core::ErrorKind::Limit
-    );
+    assert_eq!(refused.unwrap_err().kind(), interline_core::ErrorKind::Limit);
     transaction.commit().await.unwrap();
     let found = content(&transport, &topic, Start::Earliest).await.unwrap();
     let found: Vec<_> = found.iter().map(|(_, r)| number(&r.envelope)).collect();

@@ -223,10 +223,7 @@ impl Member {
                 let (fence, progress) = self.owned.get_mut(&batch.partition).unwrap();
                 assert_eq!(*fence, batch.fence);
                 for record in batch.records {
-                    assert!(
-                        progress.frontier < Some(record.position),
-                        "order of positions"
-                    );
+                    assert!(progress.frontier < Some(record.position), "order of positions");
                     progress.frontier = Some(record.position);
                     self.read
                         .push((key(&record.envelope), number(&record.envelope)));
@@ -236,13 +233,11 @@ impl Member {
                 let last = self.checkpoints(&partitions);
                 let answers = within(self.control.release(last)).await.unwrap();
                 assert!(answers.iter().all(|answer| *answer == Committed::Applied));
-                self.owned
-                    .retain(|partition, _| !partitions.contains(partition));
+                self.owned.retain(|partition, _| !partitions.contains(partition));
             }
             Signal::Lost { partitions } => {
                 self.lost += partitions.len();
-                self.owned
-                    .retain(|partition, _| !partitions.contains(partition));
+                self.owned.retain(|partition, _| !partitions.contains(partition));
             }
         }
     }
@@ -261,9 +256,7 @@ impl Member {
 
     pub(crate) async fn commit(&mut self) -> Vec<Committed> {
         let all: Vec<Partition> = self.owned.keys().cloned().collect();
-        within(self.control.commit(self.checkpoints(&all)))
-            .await
-            .unwrap()
+        within(self.control.commit(self.checkpoints(&all))).await.unwrap()
     }
 
     pub(crate) async fn own(&mut self, count: usize) {
@@ -282,9 +275,7 @@ impl Member {
     pub(crate) async fn drain(self) {
         self.control.leave();
         let all: Vec<Partition> = self.owned.keys().cloned().collect();
-        within(self.control.release(self.checkpoints(&all)))
-            .await
-            .unwrap();
+        within(self.control.release(self.checkpoints(&all))).await.unwrap();
         within(self.control.close(PATIENCE)).await.unwrap();
     }
 }
