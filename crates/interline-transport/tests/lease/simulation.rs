@@ -200,7 +200,7 @@ fn check_twins(world: &mut World) {
 #[test]
 fn ownership_survives_trouble() {
     let (mut grants, mut applied, mut stale) = (0, 0, 0);
-    for seed in seeds(60) {
+    for seed in seeds(40) {
         let world = run(seed, Planted::Nothing);
         if let Some(found) = world.checker.found.first() {
             panic!("seed {seed}: {found}");
@@ -229,7 +229,7 @@ fn planted_mistakes_are_found() {
         ),
         (Planted::NeverGivesUp, [Breach::TwoAct, Breach::TwoAct]),
     ] {
-        let found = seeds(60).find_map(|seed| run(seed, planted).checker.found.first().cloned());
+        let found = seeds(40).find_map(|seed| run(seed, planted).checker.found.first().cloned());
         let found = found.unwrap_or_else(|| panic!("{planted:?} was not found"));
         assert!(breaches.contains(&found.breach), "{planted:?}: {found}");
     }
@@ -240,7 +240,7 @@ fn planted_mistakes_are_found() {
 fn nothing_moves_that_need_not() {
     let timing = Timing::default();
     let lease = timing.lease.as_millis() as u64;
-    for seed in seeds(12) {
+    for seed in seeds(8) {
         let mut world = World::new(seed, &[("orders", 12)], Planted::Nothing);
         let all = topics(&world);
         let mut live: Vec<usize> = Vec::new();

@@ -222,8 +222,9 @@ impl Leases {
     }
 
     /// Loses what was not renewed for [`Timing::give_up`], and what was not released by its
-    /// deadline; the store hears of the latter at the next look.
-    pub fn expire(&mut self, now: Instant) {
+    /// deadline; the store hears of the latter at the next look. Says how many were lost.
+    pub fn expire(&mut self, now: Instant) -> usize {
+        let mut lost = 0;
         for known in self.topics.values_mut() {
             let over = known.is_over(now, &self.timing);
             for slot in &mut known.slots {
@@ -233,11 +234,13 @@ impl Leases {
                         slot.lose(&mut self.out);
                         slot.give(fence, None, false, &mut self.out);
                     }
-                    _ => {}
+                    _ => continue,
                 }
+                lost += 1;
             }
         }
         self.set_due();
+        lost
     }
 
     /// When [`expire`](Self::expire) may have something to do.

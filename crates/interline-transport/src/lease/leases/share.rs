@@ -1,6 +1,6 @@
 //! From pictures of a group to what this member should do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use interline_core::{Fence, Partition, Topic};
 use tokio::time::Instant;
@@ -117,6 +117,7 @@ impl Leases {
         Ok(pictures.iter().map(leave).collect())
     }
 
+    /// Takes the picture of one topic.
     fn see(&mut self, topic: &Topic, picture: &Picture, sight: &mut Sight) -> Result<(), End> {
         let Some(known) = self.topics.get_mut(topic) else {
             return Ok(());
@@ -127,94 +128,91 @@ impl Leases {
         }
         known.fit(topic, picture.partitions.len(), &mut self.out);
         known.renewed = Some(sight.look.at);
-        let mut names: Vec<String> = picture
-            .live
-            .iter()
-            .map(|m| m.instance().to_owned())
-            .collect();
-        if !self.leaving {
-            names.push(self.me.instance().to_owned());
-        }
-        names.sort_unstable();
-        names.dedup();
-        let mut holders = Vec::with_capacity(picture.partitions.len());
+        let names = self.names(picture);
+        let mut class = sight.classes.remove(&names).unwrap_or_default();
         for (index, lease) in (0..).zip(&picture.partitions) {
-            holders.push(self.holder(topic, index, lease, &names, sight));
-        }
-        let formers = picture.live.iter().filter(|member| {
-            let former = member.instance() == self.me.instance() && **member != self.me;
-            let owns = |lease: &Lease| lease.owner.as_ref() == Some(member);
-            former && !picture.partitions.iter().any(owns)
-        });
-        let calls = sight.calls.entry(topic.clone()).or_default();
-        calls.leave.extend(formers.cloned());
-        let class = sight.classes.entry(names).or_default();
-        class.holders.append(&mut holders);
-        let seen = (0..).zip(&picture.partitions);
-        class.places.extend(seen.map(|(index, lease)| {
+            let own = self.own(topic, index, lease, &names, sight);
+            let holder = own.unwrap_or_else(|| self.holder(lease, &names));
             let Lease { fence, token, .. } = *lease;
-            (
-                topic.clone(),
-                Seen {
-                    index,
-                    fence,
-                    token,
-                },
-            )
-        }));
+            let seen = Seen {
+                index,
+                fence,
+                token,
+            };
+            class.holders.push(holder);
+            class.places.push((topic.clone(), seen));
+        }
+        sight.classes.insert(names, class);
+        sight.calls(topic).leave = self.formers(picture);
         Ok(())
     }
 
-    /// Who has a partition, as the picture says and as is known here; what the picture tells of
-    /// this member's own partitions is put right.
-    fn holder(
+    /// Who shares the partitions: members without their sessions, sorted.
+    fn names(&self, picture: &Picture) -> Vec<String> {
+        let live = picture.live.iter().map(MemberId::instance);
+        let me = (!self.leaving).then_some(self.me.instance());
+        let names: BTreeSet<&str> = live.chain(me).collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Sessions of this instance that are over and own nothing any more.
+    fn formers(&self, picture: &Picture) -> Vec<MemberId> {
+        let former = |member: &&MemberId| {
+            let owns = |lease: &Lease| lease.owner.as_ref() == Some(*member);
+            member.instance() == self.me.instance()
+                && **member != self.me
+                && !picture.partitions.iter().any(owns)
+        };
+        picture.live.iter().filter(former).cloned().collect()
+    }
+
+    /// What a picture tells of a partition that this member has to do with, put right; `None` if
+    /// it is the others' matter.
+    fn own(
         &mut self,
         topic: &Topic,
         index: u32,
         lease: &Lease,
         names: &[String],
         sight: &mut Sight,
-    ) -> Holder {
-        let me = &self.me;
-        let Some(slot) = self
-            .topics
-            .get_mut(topic)
-            .and_then(|known| known.slot(index))
-        else {
-            return Holder::Passing;
-        };
+    ) -> Option<Holder> {
+        let slot = self.topics.get_mut(topic)?.slot(index)?;
         if slot.changed > sight.look.changes {
-            return Holder::Passing;
+            return Some(Holder::Passing);
         }
-        let mine = lease.owner.as_ref() == Some(me);
+        let mine = lease.owner.as_ref() == Some(&self.me);
+        let same = |fence: Fence| mine && fence == lease.fence;
         match slot.state {
-            State::Held { fence, .. } if mine && fence == lease.fence => {
-                return member(names, me.instance());
+            State::Held { fence, .. } if same(fence) => {
+                return Some(place_of(self.me.instance(), names));
             }
-            State::Revoking { fence, .. } if mine && fence == lease.fence => {
+            State::Revoking { fence, .. } if same(fence) => {
                 if !lease.passing {
-                    let calls = sight.calls.entry(topic.clone()).or_default();
-                    calls.revoke.push((index, fence));
+                    sight.calls(topic).revoke.push((index, fence));
                 }
-                return Holder::Passing;
+                return Some(Holder::Passing);
             }
-            State::Giving { fence, .. } if mine && fence == lease.fence => return Holder::Passing,
+            State::Giving { fence, .. } if same(fence) => return Some(Holder::Passing),
             State::None => {}
             _ => slot.lose(&mut self.out),
         }
-        if mine {
+        mine.then(|| {
             sight.orphans.push((topic.clone(), index, lease.fence));
-            return Holder::Free { stale: false };
-        }
+            Holder::Free { stale: false }
+        })
+    }
+
+    /// Who has a partition that is not this member's.
+    fn holder(&self, lease: &Lease, names: &[String]) -> Holder {
         match &lease.owner {
             None => Holder::Free {
                 // A little more than a tick: whom it is due to has looked by then, if it lives.
                 stale: lease.free_for > self.timing.tick * 5 / 4,
             },
             // What this instance had before it was started again.
-            Some(owner) if owner.instance() == me.instance() => Holder::Free { stale: true },
+            Some(owner) if owner.instance() == self.me.instance() => Holder::Free { stale: true },
             Some(_) if lease.passing => Holder::Passing,
-            Some(owner) => member(names, owner.instance()),
+            Some(owner) => place_of(owner.instance(), names),
         }
     }
 
@@ -223,35 +221,34 @@ impl Leases {
         if self.leaving {
             return;
         }
-        for (names, class) in &sight.classes {
-            let Ok(me) = names.binary_search_by(|name| name.as_str().cmp(self.me.instance()))
-            else {
+        for (names, class) in std::mem::take(&mut sight.classes) {
+            let Holder::Member(me) = place_of(self.me.instance(), &names) else {
                 continue;
             };
             let Plan { claim, revoke } = plan(me, names.len(), &class.holders);
-            for at in claim {
-                let (topic, seen) = &class.places[at];
-                sight
-                    .orphans
-                    .retain(|(of, index, _)| of != topic || *index != seen.index);
-                let calls = sight.calls.entry(topic.clone()).or_default();
-                calls.claim.push(*seen);
+            for (topic, seen) in claim.into_iter().map(|at| &class.places[at]) {
+                let others =
+                    |(of, index, _): &(Topic, u32, Fence)| of != topic || *index != seen.index;
+                sight.orphans.retain(others);
+                sight.calls(topic).claim.push(*seen);
             }
             for at in revoke.into_iter().filter(|_| complete) {
                 let (topic, seen) = &class.places[at];
-                let slot = self
-                    .topics
-                    .get_mut(topic)
-                    .and_then(|known| known.slot(seen.index));
-                let until = now + self.timing.revoke;
-                // By the fence: it may just have been lost for want of answers.
-                let held = slot.filter(|slot| slot.fence() == Some(seen.fence));
-                if held.is_some_and(|slot| slot.revoke(seen.fence, until, &mut self.out)) {
-                    let calls = sight.calls.entry(topic.clone()).or_default();
-                    calls.revoke.push((seen.index, seen.fence));
+                if self.revoke(topic, *seen, now) {
+                    sight.calls(topic).revoke.push((seen.index, seen.fence));
                 }
             }
         }
+    }
+
+    /// Starts to give a partition up, and says whether its release is waited for.
+    fn revoke(&mut self, topic: &Topic, seen: Seen, now: Instant) -> bool {
+        let until = now + self.timing.revoke;
+        let known = self.topics.get_mut(topic);
+        let slot = known.and_then(|known| known.slot(seen.index));
+        // By the fence: it may just have been lost for want of answers.
+        slot.filter(|slot| slot.fence() == Some(seen.fence))
+            .is_some_and(|slot| slot.revoke(seen.fence, until, &mut self.out))
     }
 
     fn release_orphans(&mut self, sight: &mut Sight) {
@@ -289,11 +286,17 @@ impl Leases {
     }
 }
 
-fn member(names: &[String], name: &str) -> Holder {
+fn place_of(name: &str, names: &[String]) -> Holder {
     match names.binary_search_by(|known| known.as_str().cmp(name)) {
         Ok(place) => Holder::Member(place),
         // It is leaving.
         Err(_) => Holder::Passing,
+    }
+}
+
+impl Sight {
+    fn calls(&mut self, topic: &Topic) -> &mut Calls {
+        self.calls.entry(topic.clone()).or_default()
     }
 }
 

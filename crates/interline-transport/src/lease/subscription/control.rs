@@ -130,7 +130,7 @@ impl Pending<'_> {
                 return Err(end.error(operation, self.shared.scheme));
             }
             self.shared.ask(state, now);
-            state.leases.expire(now);
+            self.shared.expire(state, now);
             let mut sent = Sent::new();
             for (place, checkpoint) in checkpoints.into_iter().enumerate() {
                 self.answers.push(Committed::Stale);

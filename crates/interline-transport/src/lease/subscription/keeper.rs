@@ -55,30 +55,18 @@ impl<L: Leased> Keeper<L> {
         let shared = &*inner.shared;
         let now = Instant::now();
         self.next_look = now + shared.timing.tick;
-        let missing = shared.see(|state| state.missing.is_some());
+        let (missing, look) = shared.see(|state| (state.missing.is_some(), state.leases.look(now)));
         let list = missing || now >= self.next_list;
-        let look = shared.see(|state| state.leases.look(now));
-        let seeing = async { tokio::join!(self.look(), self.list(list)) };
-        // A claim is always waited for: it could land after the goodbye. So could a look, which
-        // is dropped only when it takes so long that the goodbye would suffer.
-        let closing = async {
-            let mut phase = shared.phase.subscribe();
-            drop(phase.wait_for(|phase| *phase != Phase::Open).await);
-            sleep(shared.timing.tick).await;
-        };
-        let (pictures, listed) = tokio::select! {
-            seen = seeing => seen,
-            () = closing => return,
+        let Some((pictures, listed)) = self.ask(list).await else {
+            return;
         };
         if list && let Some(topics) = self.heard(listed) {
             self.next_list = now + shared.timing.topics;
             self.compare(&topics);
         }
         let pictures = self.answered(pictures);
-        let expiries = pictures
-            .iter()
-            .filter_map(|(_, picture)| picture.next_expiry);
-        if let Some(expiry) = expiries.min() {
+        let expiry = |(_, picture): &(Topic, Picture)| picture.next_expiry;
+        if let Some(expiry) = pictures.iter().filter_map(expiry).min() {
             self.next_look = self.next_look.min(Instant::now() + expiry + AFTER_EXPIRY);
         }
         let calls = shared.change(|state| {
@@ -88,12 +76,25 @@ impl<L: Leased> Keeper<L> {
                 Vec::new()
             })
         });
-        join_all(
-            calls
-                .into_iter()
-                .map(|(topic, calls)| self.call(topic, calls)),
-        )
-        .await;
+        let calls = calls.into_iter();
+        join_all(calls.map(|(topic, calls)| self.call(topic, calls))).await;
+    }
+
+    /// Asks the stores, and for the list of topics if it is wanted. A close waits for the answers,
+    /// since what is asked could reach a store after the goodbye; but not when they take so long
+    /// that the goodbye would suffer.
+    async fn ask(&self, list: bool) -> Option<(Vec<(Topic, Result<Picture>)>, Result<Vec<Topic>>)> {
+        let shared = &*self.inner.shared;
+        let closing = async {
+            let mut phase = shared.phase.subscribe();
+            drop(phase.wait_for(|phase| *phase != Phase::Open).await);
+            sleep(shared.timing.tick).await;
+        };
+        let asking = async { tokio::join!(self.look(), self.list(list)) };
+        tokio::select! {
+            answers = asking => Some(answers),
+            () = closing => None,
+        }
     }
 
     async fn look(&self) -> Vec<(Topic, Result<Picture>)> {
@@ -136,7 +137,9 @@ impl<L: Leased> Keeper<L> {
     fn heard<T>(&self, answer: Result<T>) -> Option<T> {
         match answer {
             Ok(answer) => return Some(answer),
-            Err(error) if error.is_transient() => {}
+            Err(error) if error.is_transient() => {
+                tracing::debug!(target: "interline::lease", %error, "it is tried again");
+            }
             Err(error) => self.inner.shared.fail(error),
         }
         None

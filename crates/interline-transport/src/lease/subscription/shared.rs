@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use interline_core::{Batch, Budget, Error, ErrorKind, Result, Signal};
+use interline_core::{Batch, Budget, Error, ErrorKind, Fence, Flow, Partition, Result, Signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -143,13 +143,29 @@ impl Shared {
         now.saturating_duration_since(state.asked) <= silence.max(self.timing.tick * 2)
     }
 
+    /// Loses what is over, and says whether anything was.
+    pub(super) fn expire(&self, state: &mut State, now: Instant) -> bool {
+        if state.leases.deadline().is_none_or(|due| due > now) {
+            return false;
+        }
+        let lost = state.leases.expire(now);
+        if lost > 0 {
+            let (member, transport) = (state.leases.me(), self.scheme);
+            tracing::warn!(
+                target: "interline::lease",
+                %member, transport, partitions = lost,
+                "partitions are lost: their leases were not renewed, or they were not released in time"
+            );
+        }
+        lost > 0
+    }
+
     /// The next signal of the feed.
     pub(super) fn step(&self, budget: Budget, now: Instant) -> Result<Step> {
         let mut state = self.lock();
         self.ask(&mut state, now);
         state.budget = budget;
-        if state.leases.deadline().is_some_and(|due| due <= now) {
-            state.leases.expire(now);
+        if self.expire(&mut state, now) {
             self.reader.notify_one();
         }
         if let Some(signal) = state.leases.tell(now) {
@@ -217,9 +233,7 @@ impl Shared {
     /// What the keeper does next, if its next look is due at `next`.
     pub(super) fn duty(&self, next: Instant, now: Instant) -> Duty {
         self.change(|state| {
-            if state.leases.deadline().is_some_and(|due| due <= now) {
-                state.leases.expire(now);
-            }
+            self.expire(state, now);
             if state.end.is_some() {
                 return Duty::End;
             }
@@ -235,15 +249,10 @@ impl Shared {
         })
     }
 
-    /// Whether a flow was changed under a fence that stands.
-    pub(super) fn flow(
-        &self,
-        partition: &interline_core::Partition,
-        fence: interline_core::Fence,
-        flow: interline_core::Flow,
-    ) {
+    /// Stops a flow or opens it, under a fence that stands.
+    pub(super) fn flow(&self, partition: &Partition, fence: Fence, flow: Flow) {
         self.change(|state| {
-            if state.leases.flow(partition, fence, flow) && flow == interline_core::Flow::Open {
+            if state.leases.flow(partition, fence, flow) && flow == Flow::Open {
                 state.ready.unpark(partition);
             }
         });
@@ -254,6 +263,7 @@ impl Shared {
         self.change(|state| {
             state.finish(End::Closed);
             state.leases.lose_all();
+            // Nobody asks for what there is to tell of it.
             while state.leases.tell(until).is_some() {}
             state.ready.clear();
         });
