@@ -15,6 +15,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use fred::types::Resp3Frame;
 use interline_core::{Envelope, Position, Topic, is_attribute_char};
 use interline_transport::wire::{Decoder, Origin, Style, for_each_header};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::SCHEME;
 
@@ -29,7 +30,11 @@ pub(crate) fn pack(envelope: &Envelope, text: &mut BytesMut) {
         if text.len() > begin {
             text.put_u8(b'&');
         }
-        escape(name.as_bytes(), text);
+        // The names of attributes are plain by their own rules.
+        match name.starts_with("ce_") {
+            true => text.extend_from_slice(name.as_bytes()),
+            false => escape(name.as_bytes(), text),
+        }
         text.put_u8(b'=');
         escape(value, text);
     });
@@ -44,12 +49,18 @@ pub(crate) fn separate_key(envelope: &Envelope) -> Option<&Bytes> {
 }
 
 fn is_plain(byte: u8) -> bool {
-    byte >= b' ' && !matches!(byte, b'%' | b'&' | b'=' | b'+' | 0x7f)
+    let is_control = (byte < b' ') | (byte == 0x7f);
+    let has_meaning = (byte == b'%') | (byte == b'&') | (byte == b'=') | (byte == b'+');
+    !(is_control | has_meaning)
 }
 
 fn escape(value: &[u8], text: &mut BytesMut) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    if value.iter().copied().all(is_plain) {
+    // Without a way out of the loop the compiler looks at many bytes at a time.
+    if value
+        .iter()
+        .fold(true, |plain, byte| plain & is_plain(*byte))
+    {
         text.extend_from_slice(value);
         return;
     }
@@ -127,13 +138,14 @@ impl Unpacker {
     /// Notes where the pairs are in `packed` without its escapes, and returns that.
     fn split(&mut self, packed: Bytes) -> Bytes {
         self.pairs.clear();
-        if !packed.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-            for pair in packed.split(|byte| *byte == b'&') {
-                let begin = pair.as_ptr() as usize - packed.as_ptr() as usize;
-                let name = pair.iter().position(|byte| *byte == b'=');
-                let name = name.unwrap_or(pair.len());
+        if memchr2(b'%', b'+', &packed).is_none() {
+            let mut begin = 0;
+            for end in memchr_iter(b'&', &packed).chain([packed.len()]) {
+                let pair = &packed[begin..end];
+                let name = memchr(b'=', pair).unwrap_or(pair.len());
                 let value = (name + 1).min(pair.len());
                 self.note(begin, name, value, pair.len());
+                begin = end + 1;
             }
             return packed;
         }

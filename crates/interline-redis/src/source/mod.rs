@@ -8,6 +8,7 @@ mod compare;
 mod pace;
 mod part;
 mod task;
+mod unread;
 mod wake;
 
 use std::collections::VecDeque;
@@ -17,15 +18,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::types::{Resp3Frame, Value};
-use interline_core::{Batch, Budget, Error, Fence, Flow, Partition, Position, Recorded, Result};
+use interline_core::{Batch, Budget, Error, Fence, Flow, Partition, Position, Result};
 use interline_transport::lease;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use self::compare::Compared;
-use self::pace::Pace;
-use self::part::{Begin, Part, split};
+use self::pace::{Pace, Sample};
+use self::part::{Begin, Part};
 use self::task::{Done, Task};
+use self::unread::{Unread, id_of};
 use self::wake::Wake;
 use crate::client::{BLOCK, Link, Use};
 use crate::codec::Unpacker;
@@ -44,9 +46,9 @@ pub(crate) struct Source {
     server: Arc<Server>,
     link: Option<Arc<Link>>,
     parts: Vec<Part>,
-    /// What was read and not asked for yet, with the id of its part; at most one answer, and what
-    /// waits for a stopped partition.
-    read: VecDeque<(u64, Batch)>,
+    /// What was read and not handed out yet; at most one answer, and what waits for a stopped
+    /// partition.
+    read: VecDeque<Unread>,
     /// The one thing that is under way.
     task: Option<Task>,
     unpacker: Unpacker,
@@ -83,6 +85,7 @@ impl lease::Source for Source {
             },
             facts: None,
             position: after.unwrap_or_default(),
+            last: after.unwrap_or_default(),
             count: None,
         });
         self.ring();
@@ -91,7 +94,7 @@ impl lease::Source for Source {
     fn close(&mut self, partition: &Partition) {
         if let Some(at) = self.place(partition) {
             let part = self.parts.remove(at);
-            self.read.retain(|(id, _)| *id != part.id);
+            self.read.retain(|unread| unread.id != part.id);
         }
     }
 
@@ -154,7 +157,7 @@ impl Source {
     /// How far a partition was read and handed out; nothing while something waits here.
     pub(crate) fn position(&self, partition: &Partition) -> Option<Position> {
         let part = &self.parts[self.place(partition)?];
-        let waits = self.read.iter().any(|(id, _)| *id == part.id);
+        let waits = self.read.iter().any(|unread| unread.id == part.id);
         (!waits).then_some(part.position)
     }
 
@@ -170,19 +173,29 @@ impl Source {
         }
     }
 
-    /// What was read and may be handed out.
+    /// What was read and may be handed out. Events are taken apart only here, while the next
+    /// answer is on its way.
     fn take(&mut self, budget: Budget) -> Option<Batch> {
-        let flows = |id: u64| {
-            let part = self.parts.iter().find(|part| part.id == id);
-            part.is_some_and(|part| part.flow == Flow::Open)
-        };
-        let at = self.read.iter().position(|(id, _)| flows(*id))?;
-        let (id, batch) = self.read.remove(at)?;
-        let (batch, rest) = split(batch, budget);
-        if let Some(rest) = rest {
-            self.read.insert(at, (id, rest));
+        while self.failed.is_none() {
+            let (at, part) = self.read.iter().enumerate().find_map(|(at, unread)| {
+                let part = self.parts.iter().position(|part| part.id == unread.id)?;
+                (self.parts[part].flow == Flow::Open).then_some((at, part))
+            })?;
+            let part = &mut self.parts[part];
+            let (records, failed) = self.read[at].take(part, &mut self.unpacker, budget);
+            self.failed = failed;
+            if self.read[at].is_empty() {
+                self.read.remove(at);
+            }
+            if !records.is_empty() {
+                return Some(Batch {
+                    partition: part.partition.clone(),
+                    fence: part.fence,
+                    records,
+                });
+            }
         }
-        Some(batch)
+        None
     }
 
     /// Begins what is to be done next, if nothing is under way and there is something to do.
@@ -276,7 +289,7 @@ impl Source {
             Ok(answer) => answer,
             Err(failed) => return self.judge(failed),
         };
-        let (mut events, mut size, mut busy) = (0, 0, 0);
+        let mut sample = Sample::default();
         let mut asked = asked.iter();
         for stream in list(answer) {
             let mut halves = list(stream).into_iter();
@@ -292,57 +305,20 @@ impl Source {
             let Some(at) = asked.find_map(|id| self.part_of(*id, &key)) else {
                 continue;
             };
-            let (more, bytes) = self.part_came(at, list(entries));
-            (events, size, busy) = (events + more, size + bytes, busy + 1);
-            if self.failed.is_some() {
+            let (part, entries) = (&mut self.parts[at], list(entries));
+            let Some(last) = entries.last().and_then(id_of) else {
+                self.failed = Some(odd("read"));
                 return;
-            }
+            };
+            part.position = last;
+            sample.add(&entries);
+            self.read.push_back(Unread::new(part.id, entries));
         }
-        self.pace.learn(events, size, busy);
+        self.pace.learn(&sample);
     }
 
     fn part_of(&self, id: u64, stream: &Bytes) -> Option<usize> {
         let is_it = |part: &Part| part.id == id && part.stream() == Some(stream);
         self.parts.iter().position(is_it)
-    }
-
-    /// Takes over the events of one partition; how many came, and their bytes.
-    fn part_came(&mut self, at: usize, entries: Vec<Resp3Frame>) -> (usize, usize) {
-        let part = &mut self.parts[at];
-        let (mut records, mut size) = (Vec::with_capacity(entries.len()), 0);
-        for entry in entries {
-            let mut halves = list(entry).into_iter();
-            let id = halves.next().and_then(bytes);
-            let position = id.as_deref().and_then(reply::position);
-            let (Some(position), Some(fields)) = (position, halves.next()) else {
-                self.failed = Some(odd("read"));
-                break;
-            };
-            let Partition { topic, index } = &part.partition;
-            let found = self.unpacker.unpack(topic, *index, position, list(fields));
-            if found.is_own
-                && let Err(lost) = part.counted(position)
-            {
-                self.failed = Some(lost);
-                break;
-            }
-            part.position = position;
-            size += found.envelope.size();
-            records.push(Recorded {
-                position,
-                stored_at: i64::try_from(position.0).unwrap_or(i64::MAX),
-                envelope: found.envelope,
-            });
-        }
-        let events = records.len();
-        if events > 0 {
-            let batch = Batch {
-                partition: part.partition.clone(),
-                fence: part.fence,
-                records,
-            };
-            self.read.push_back((part.id, batch));
-        }
-        (events, size)
     }
 }

@@ -1,5 +1,7 @@
 //! How much to ask for.
 
+use fred::types::Resp3Frame;
+
 /// The most events and about the most bytes of one answer.
 const EVENTS: usize = 1_024;
 const BYTES: usize = 1 << 20;
@@ -37,10 +39,37 @@ impl Pace {
     }
 
     /// Learns from an answer.
-    pub(super) fn learn(&mut self, events: usize, size: usize, busy: usize) {
-        if let Some(size) = size.checked_div(events) {
+    pub(super) fn learn(&mut self, sample: &Sample) {
+        if let Some(size) = sample.bytes.checked_div(sample.events) {
             self.size = size.max(64);
-            self.busy = busy.max(1);
+            self.busy = sample.partitions;
         }
+    }
+}
+
+/// What an answer was like.
+#[derive(Default)]
+pub(super) struct Sample {
+    partitions: usize,
+    events: usize,
+    bytes: usize,
+}
+
+impl Sample {
+    /// Adds the entries of one partition: the size of the largest of two stands for all.
+    pub(super) fn add(&mut self, entries: &[Resp3Frame]) {
+        let ends = entries.first().into_iter().chain(entries.last());
+        self.partitions += 1;
+        self.events += entries.len();
+        self.bytes += entries.len() * ends.map(size).max().unwrap_or(0);
+    }
+}
+
+/// The bytes of all strings of an entry.
+fn size(frame: &Resp3Frame) -> usize {
+    match frame {
+        Resp3Frame::Array { data, .. } => data.iter().map(size).sum(),
+        Resp3Frame::BlobString { data, .. } => data.len(),
+        _ => 0,
     }
 }

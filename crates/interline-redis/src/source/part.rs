@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use interline_core::{Batch, Budget, Fence, Flow, Partition, Position, Result};
+use interline_core::{Fence, Flow, Partition, Position, Result};
 
 use crate::stand::{Stand, missing, went_back};
 use crate::topics::Facts;
@@ -18,8 +18,11 @@ pub(super) struct Part {
     pub(super) flow: Flow,
     pub(super) begin: Begin,
     pub(super) facts: Option<Arc<Facts>>,
+    /// How far it was read.
     pub(super) position: Position,
-    /// The count of the last event whose id is one.
+    /// How far it was handed out.
+    pub(super) last: Position,
+    /// The count of the last event that was handed out and has one.
     pub(super) count: Option<u64>,
 }
 
@@ -44,6 +47,7 @@ impl Part {
             stand.check(facts, self.partition.index, self.position)?;
         }
         if begin != Begin::Done {
+            self.last = self.position;
             self.count = stand.count_at(self.position);
         }
         Ok(())
@@ -63,36 +67,12 @@ impl Part {
         if let Some(last) = self.count.replace(position.1) {
             if position.1 > last + 1 {
                 let count = position.1 - last - 1;
-                return Err(missing(&self.partition, self.position, count));
+                return Err(missing(&self.partition, self.last, count));
             }
             if position.1 <= last {
-                return Err(went_back(&self.partition, self.position, position));
+                return Err(went_back(&self.partition, self.last, position));
             }
         }
         Ok(())
     }
-}
-
-/// What of `batch` fits into `budget`, at least one record, and the rest.
-pub(super) fn split(mut batch: Batch, budget: Budget) -> (Batch, Option<Batch>) {
-    let mut size = 0;
-    let fits = batch
-        .records
-        .iter()
-        .take(budget.events)
-        .take_while(|record| {
-            size += record.envelope.size();
-            size <= budget.bytes
-        })
-        .count()
-        .max(1);
-    if fits >= batch.records.len() {
-        return (batch, None);
-    }
-    let rest = Batch {
-        partition: batch.partition.clone(),
-        fence: batch.fence,
-        records: batch.records.split_off(fits),
-    };
-    (batch, Some(rest))
 }
