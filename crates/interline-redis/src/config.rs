@@ -111,8 +111,10 @@ impl Resolved {
 impl Config {
     pub(crate) fn resolve(&self) -> Result<Resolved> {
         let mut config = self.clone();
-        if let Some(rest) = config.shared.url.strip_prefix("rediss://") {
-            config.shared.url = format!("redis://{rest}");
+        if let Some((scheme, rest)) = config.shared.url.split_once("://")
+            && scheme.eq_ignore_ascii_case("rediss")
+        {
+            config.shared.url = format!("{SCHEME}://{rest}");
             config.shared.tls.enabled = Some(true);
         }
         let (shared, mut address) = config.shared.resolve(SCHEME, &OWN)?;

@@ -144,3 +144,6 @@ fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
         .map(|(_, value)| value.trim())
         .next()
 }
+
+#[cfg(test)]
+mod tests;

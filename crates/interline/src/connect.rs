@@ -34,8 +34,11 @@ pub async fn connect(url: impl AsRef<str> + Send) -> Result<AnyTransport> {
         interline_memory::SCHEME => interline_memory::connect(url).await.map(AnyTransport::new),
         #[cfg(feature = "kafka")]
         interline_kafka::SCHEME => interline_kafka::connect(url).await.map(AnyTransport::new),
+        // The scheme that ends in `s` is the same over TLS.
         #[cfg(feature = "redis")]
-        interline_redis::SCHEME => interline_redis::connect(url).await.map(AnyTransport::new),
+        interline_redis::SCHEME | "rediss" => {
+            interline_redis::connect(url).await.map(AnyTransport::new)
+        }
         #[cfg(feature = "nats")]
         interline_nats::SCHEME => interline_nats::connect(url).await.map(AnyTransport::new),
         #[cfg(feature = "postgres")]
@@ -63,6 +66,7 @@ fn scheme(url: &str) -> Result<String> {
 }
 
 fn refused(scheme: &str) -> Error {
+    let scheme = if scheme == "rediss" { "redis" } else { scheme };
     if KNOWN.contains(&scheme) {
         return config(format!("this build has no transport for `{scheme}://`"))
             .remedy(format!("build it with the feature `{scheme}`"));

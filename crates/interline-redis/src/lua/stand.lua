@@ -19,23 +19,23 @@ local answer = {
 }
 for i = 3, #KEYS do
   local key, number, place = KEYS[i], ARGV[(i - 3) * 2 + 1], ARGV[(i - 3) * 2 + 2]
-  local last = '0-0'
-  -- A stream that nobody has written to is not there, and that is no error.
-  local info = redis.pcall('XINFO', 'STREAM', key)
-  if not info.err then
-    for f = 1, #info, 2 do
-      if info[f] == 'last-generated-id' then last = info[f + 1] end
+  local head = redis.call('HGET', KEYS[1], number) or ''
+  if place == head then
+    -- Everything was read: what is kept does not matter, and large events are not looked at.
+    answer[#answer + 1] = {'', -1, head, head, 1}
+  else
+    local last = '0-0'
+    -- A stream that nobody has written to is not there, and that is no error.
+    local info = redis.pcall('XINFO', 'STREAM', key)
+    if not info.err then
+      for f = 1, #info, 2 do
+        if info[f] == 'last-generated-id' then last = info[f + 1] end
+      end
     end
+    local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)
+    local at = {}
+    if place ~= '0-0' then at = redis.call('XRANGE', key, place, place, 'COUNT', 1) end
+    answer[#answer + 1] = {first[1] and first[1][1] or '', kind(first), last, head, kind(at)}
   end
-  local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)
-  local at = {}
-  if place ~= '0-0' then at = redis.call('XRANGE', key, place, place, 'COUNT', 1) end
-  answer[#answer + 1] = {
-    first[1] and first[1][1] or '',
-    kind(first),
-    last,
-    redis.call('HGET', KEYS[1], number) or '',
-    kind(at),
-  }
 end
 return answer
