@@ -81,6 +81,10 @@ pub(super) const STEPS: &[Step] = &[
         "redis",
         "-p interline-redis --features it --test conformance",
     ),
+    over_tls(
+        "redis",
+        "-p interline-redis --features it --test conformance",
+    ),
     tests(
         "server",
         "redis",

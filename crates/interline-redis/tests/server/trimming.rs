@@ -30,14 +30,14 @@ async fn retention_keeps_what_an_active_group_has_not_settled() {
     // As soon as all are older than the retention, the settled ones go, in pieces.
     let mut removed = 0;
     within(async {
-        while removed == 0 {
-            removed = admin.trim(&topic).await.unwrap();
+        while removed < 500 {
+            removed += admin.trim(&topic).await.unwrap();
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert!((400..600).contains(&removed), "{removed}");
-    assert_eq!(admin.trim(&topic).await.unwrap(), 0);
+    removed += admin.trim(&topic).await.unwrap();
+    assert!(removed <= 600, "{removed}");
     let left = content(&transport, &topic).await.unwrap();
     assert_eq!(left.len() as u64, 1_000 - removed);
     member.close().await;
