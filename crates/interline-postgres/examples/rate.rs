@@ -285,9 +285,6 @@ impl<'t> Place<'t> {
     /// The same statement over all partitions, with the frontiers stored on another connection.
     async fn raw_consume(&self, events: usize) -> Result<Round> {
         let (client, other) = (client(self.url).await?, client(self.url).await?);
-        let plan = "set plan_cache_mode = force_generic_plan; set jit = off; \
-            set enable_seqscan = off; set enable_bitmapscan = off";
-        client.batch_execute(plan).await?;
         let read = client.prepare(RAW_READ).await?;
         let (topics, parts) = (vec![self.id; 12], (0..12_i16).collect::<Vec<_>>());
         let mut cursors = vec![0_i64; 12];
@@ -337,7 +334,9 @@ async fn client(url: &str) -> Result<Client> {
     }
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
-    client.batch_execute("set synchronous_commit = on").await?;
+    let settings = "set synchronous_commit = on; set plan_cache_mode = force_generic_plan; \
+        set jit = off; set enable_seqscan = off; set enable_bitmapscan = off";
+    client.batch_execute(settings).await?;
     Ok(client)
 }
 
@@ -405,7 +404,7 @@ impl Columns {
     }
 }
 
-/// With a row for each event: what it became.
+/// The ids of what was stored, and its places in the batch.
 const RAW_PUBLISH: &str = "with u as materialized (
     select * from unnest($1::int4[], $2::int2[], $3::uuid[], $4::bytea[], $5::bytea[], $6::bytea[])
         with ordinality u (topic, part, event, key, headers, payload, o)
@@ -414,16 +413,13 @@ const RAW_PUBLISH: &str = "with u as materialized (
     select u.topic, u.event from u where not exists (
         select from interline.copies_old c where c.topic = u.topic and c.event = u.event)
     order by u.topic, u.event on conflict do nothing returning topic, event
-), f as (
-    select u.*, row_number() over (order by u.o) r
-    from u join n on n.topic = u.topic and n.event = u.event
+), f as materialized (
+    select u.* from u join n on n.topic = u.topic and n.event = u.event
 ), i as (
     insert into interline.log (topic, part, key, headers, payload)
     select f.topic, f.part, f.key, f.headers, f.payload from f order by f.o returning id
-), s as (
-    select i.id, row_number() over (order by i.id) r from i
 )
-select u.o, s.id from u left join f on f.o = u.o left join s on s.r = f.r order by u.o";
+select (select array_agg(i.id order by i.id) from i), (select array_agg(f.o order by f.o) from f)";
 
 const RAW_READ: &str = "select c.o, l.*
     from unnest($1::int4[], $2::int2[], $3::int8[]) with ordinality c (t, p, f, o)

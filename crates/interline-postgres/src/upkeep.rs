@@ -141,11 +141,12 @@ const OLDEST: &str =
         - (select coalesce(max(t.retention), 0) from {s}.topics t) * interval '1 millisecond'
     order by r.number limit 1";
 
-/// A group that lives and has not read a range.
+/// A group that lives and has not read a range: it owns the partition now, or did within retention.
 const UNREAD: &str = "select o.grp from {s}.owners o join {s}.topics t on t.id = o.topic,
     lateral (select x.id from {s}.log x where x.topic = o.topic and x.part = o.part
         and x.id >= $1::int8 << 40 and x.id < ($1::int8 + 1) << 40 order by x.id desc limit 1) l
-    where o.touched > clock_timestamp() - t.retention * interval '1 millisecond'
+    where (o.expires > clock_timestamp()
+            or o.touched > clock_timestamp() - t.retention * interval '1 millisecond')
         and coalesce(o.frontier, 0) < l.id limit 1";
 
 /// Notes what readers will miss, before it is missing.

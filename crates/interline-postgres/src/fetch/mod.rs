@@ -1,25 +1,25 @@
 //! Reading the log: many partitions with one statement, in batches of one partition each.
 
+mod part;
 mod rows;
 mod session;
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use interline_core::{Batch, BoxFuture, Budget, Error, Fence, Flow, Partition, Position, Result};
 use interline_transport::wire::{Decoder, Style};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tokio_postgres::RowStream;
 
+use self::part::{Asked, Part, Place, Reading, Stream};
 use self::rows::Slab;
 use self::session::Line;
 use crate::SCHEME;
-use crate::error::{late, lost_connection, missing_topic, postgres};
+use crate::error::{lost_connection, missing_topic, postgres};
 use crate::horizon::Seen;
 use crate::link::Link;
 use crate::session::Session;
@@ -32,78 +32,6 @@ const ROWS: usize = 400;
 /// Between tries to reach the server, first and at most.
 const BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
-
-/// After which time without an answer the connection is given up.
-const SILENCE: Duration = Duration::from_secs(10);
-
-/// A partition that is read.
-#[derive(Debug)]
-pub(crate) struct Part {
-    /// Tells it from one that was opened for the same partition earlier.
-    serial: u64,
-    pub(crate) partition: Partition,
-    pub(crate) fence: Fence,
-    after: Option<Position>,
-    place: Option<Place>,
-    is_open: bool,
-    /// The id behind which the reading ends.
-    stop: Option<i64>,
-}
-
-/// Where a reading stands, once the server has been asked.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    facts: Facts,
-    /// The id of the last event that was handed out, or after which it begins.
-    cursor: i64,
-    /// When the event at the cursor was stored; nothing if none was handed out.
-    stored: Option<i64>,
-    /// Up to this id nothing more is there.
-    read_to: i64,
-}
-
-impl Part {
-    /// Up to which id there may be more to read.
-    fn target(&self, horizon: i64) -> i64 {
-        self.stop.map_or(horizon, |stop| stop.min(horizon))
-    }
-
-    fn wants(&self, horizon: i64) -> bool {
-        let place = self.place.as_ref();
-        self.is_open && place.is_some_and(|place| place.read_to < self.target(horizon))
-    }
-
-    fn is_done(&self) -> bool {
-        let read_to = self.place.map(|place| place.read_to);
-        self.stop.is_some_and(|stop| read_to >= Some(stop))
-    }
-}
-
-/// A statement whose rows are being taken.
-struct Reading {
-    stream: Stream,
-    /// The partitions in the order of the statement.
-    asked: Vec<Asked>,
-    horizon: i64,
-    limit: usize,
-    /// When the server was last heard of.
-    heard: Instant,
-}
-
-enum Stream {
-    Starting(BoxFuture<'static, Result<RowStream, tokio_postgres::Error>>),
-    Rows(Pin<Box<RowStream>>),
-    Failed(Option<tokio_postgres::Error>),
-}
-
-/// A partition of a statement.
-#[derive(Debug)]
-struct Asked {
-    serial: u64,
-    rows: usize,
-    /// Rows of it were passed over: what follows them in this statement is not wanted.
-    is_broken: bool,
-}
 
 /// A question to the server that goes on while its reader is asked something else.
 type Pending<T> = BoxFuture<'static, Result<T>>;
@@ -463,7 +391,10 @@ impl Fetcher {
         loop {
             let row = match self.held.take() {
                 Some(row) => Some(row),
-                None => self.row().await?,
+                None => match &mut self.reading {
+                    Some(reading) => reading.next().await?,
+                    None => None,
+                },
             };
             let Some(row) = row else {
                 self.finish_batch();
@@ -478,40 +409,6 @@ impl Fetcher {
                 return Ok(());
             }
         }
-    }
-
-    /// The next row of the statement.
-    async fn row(&mut self) -> Result<Option<tokio_postgres::Row>> {
-        let failed = |error| postgres("read", error);
-        let Some(reading) = &mut self.reading else {
-            return Ok(None);
-        };
-        let silent = reading.heard + SILENCE;
-        let stream = &mut reading.stream;
-        if let Stream::Starting(starting) = stream {
-            let rows = tokio::select! {
-                biased;
-                rows = starting => rows.map_err(failed)?,
-                () = sleep_until(silent) => return Err(late("read")),
-            };
-            *stream = Stream::Rows(Box::pin(rows));
-        }
-        let rows = match stream {
-            Stream::Rows(rows) => rows,
-            Stream::Failed(error) => return error.take().map(failed).map_or(Ok(None), Err),
-            Stream::Starting(_) => return Ok(None),
-        };
-        // Rows mostly are there already, and a timer for each would cost more than the row.
-        let row = match rows.next().now_or_never() {
-            Some(row) => row,
-            None => tokio::select! {
-                biased;
-                row = rows.next() => row,
-                () = sleep_until(silent) => return Err(late("read")),
-            },
-        };
-        reading.heard = Instant::now();
-        row.transpose().map_err(failed)
     }
 
     /// Puts a row into the batch that is being made; gives it back if it belongs to the next one.

@@ -10,22 +10,29 @@ use tokio_postgres::Row;
 use super::session::Micros;
 use crate::places::Places;
 
-/// Rows of one partition, copied into one buffer: a row keeps the whole of what was read from
-/// the socket alive.
+/// The size of one buffer. Larger ones are mapped and unmapped for every batch, which costs more
+/// than the copy.
+const CHUNK: usize = 64 << 10;
+
+/// Rows of one partition, copied into buffers of their own: a row keeps the whole of what was read
+/// from the socket alive.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
     pub(super) serial: u64,
-    buffer: Vec<u8>,
+    full: Vec<Bytes>,
+    chunk: Vec<u8>,
     rows: Vec<Place>,
     pub(super) last: i64,
     pub(super) stored: i64,
     pub(super) bytes: usize,
 }
 
+/// A row, with where its parts are in the buffer of this number.
 #[derive(Debug)]
 struct Place {
     id: i64,
     stored: i64,
+    chunk: usize,
     key: Option<Range<usize>>,
     headers: Range<usize>,
     payload: Option<Range<usize>>,
@@ -33,7 +40,8 @@ struct Place {
 
 impl Slab {
     pub(super) fn clear(&mut self) {
-        self.buffer.clear();
+        self.full.clear();
+        self.chunk.clear();
         self.rows.clear();
         self.bytes = 0;
     }
@@ -57,27 +65,39 @@ impl Slab {
         let id = row.try_get(1)?;
         let stored = row.try_get::<_, Micros>(2)?.0;
         let key = row.try_get::<_, Option<&[u8]>>(3)?;
-        let key = key.map(|key| self.copy(key));
-        let headers = row.try_get::<_, Option<&[u8]>>(4)?;
-        let headers = self.copy(headers.unwrap_or_default());
+        let headers = row.try_get::<_, Option<&[u8]>>(4)?.unwrap_or_default();
         let payload = row.try_get::<_, Option<&[u8]>>(5)?;
-        let payload = payload.map(|payload| self.copy(payload));
-        self.bytes += row.raw_size_bytes();
-        (self.last, self.stored) = (id, stored);
-        self.rows.push(Place {
+        self.make_room(row.raw_size_bytes());
+        let place = Place {
             id,
             stored,
-            key,
-            headers,
-            payload,
-        });
+            chunk: self.full.len(),
+            key: key.map(|key| self.copy(key)),
+            headers: self.copy(headers),
+            payload: payload.map(|payload| self.copy(payload)),
+        };
+        self.rows.push(place);
+        self.bytes += row.raw_size_bytes();
+        (self.last, self.stored) = (id, stored);
         Ok(())
     }
 
+    /// Makes sure that a row of this size is in one buffer as a whole.
+    fn make_room(&mut self, size: usize) {
+        if self.chunk.capacity() - self.chunk.len() >= size {
+            return;
+        }
+        let fresh = Vec::with_capacity(size.max(CHUNK));
+        let full = std::mem::replace(&mut self.chunk, fresh);
+        if !full.is_empty() {
+            self.full.push(full.into());
+        }
+    }
+
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
-        let start = self.buffer.len();
-        self.buffer.extend_from_slice(bytes);
-        start..self.buffer.len()
+        let start = self.chunk.len();
+        self.chunk.extend_from_slice(bytes);
+        start..self.chunk.len()
     }
 
     /// What has been put in, if anything; the slab is empty then.
@@ -87,16 +107,17 @@ impl Slab {
 
     /// The rows as records.
     pub(super) fn records(
-        self,
+        mut self,
         decoder: &mut Decoder,
         scheme: &'static str,
         partition: &Partition,
         places: &Places,
     ) -> Vec<Recorded> {
-        let buffer = Bytes::from(self.buffer);
-        let part = |range: Range<usize>| buffer.slice(range);
+        self.full.push(self.chunk.into());
         let rows = self.rows.into_iter();
         rows.map(|row| {
+            let buffer = &self.full[row.chunk];
+            let part = |range: Range<usize>| buffer.slice(range);
             let position = places.position(row.id);
             let origin = Origin {
                 scheme,
@@ -109,7 +130,7 @@ impl Slab {
             Recorded {
                 position,
                 stored_at: row.stored.div_euclid(1_000),
-                envelope: decoder.decode(&origin, &buffer, headers, key, payload),
+                envelope: decoder.decode(&origin, buffer, headers, key, payload),
             }
         })
         .collect()

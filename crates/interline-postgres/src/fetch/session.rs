@@ -8,7 +8,7 @@ use interline_core::{BoxFuture, Partition, Position, Result};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{RowStream, Statement};
 
-use super::Part;
+use super::part::Part;
 use crate::error::{late, missing_topic, postgres};
 use crate::link::Link;
 use crate::places::position_lost;
