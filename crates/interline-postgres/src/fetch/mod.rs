@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::OptionFuture;
 use futures_util::FutureExt;
+use futures_util::future::OptionFuture;
 use interline_core::{Batch, BoxFuture, Budget, Error, Fence, Flow, Partition, Position, Result};
 use interline_transport::wire::{Decoder, Style};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use crate::error::{lost_connection, missing_topic, postgres};
 use crate::horizon::Seen;
 use crate::link::Link;
 use crate::session::Session;
-use crate::topics::{Facts, Listed};
+use crate::topics::Listed;
 
 /// What one statement should bring at most, near enough, and the most rows of a partition.
 const BYTES: usize = 4 << 20;

@@ -2,7 +2,7 @@
 //! `INTERLINE_POSTGRES_URL` names: the same rows, the same dedupe, the same reading, checkpoints in
 //! the same table, in rounds that alternate.
 //!
-//! `cargo run --release -p interline-postgres --example rate -- [events] [rounds]`
+//! `cargo run --release -p interline-postgres --example by_hand -- [events] [rounds]`
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::collections::VecDeque;
