@@ -2,7 +2,7 @@
 //!
 //! `INTERLINE_PLANTED=NAME cargo run -p interline-testkit --features planted --example planted`;
 //! `-- --list` prints a line `NAME TRANSPORT SCENARIO` for each bug, with a scenario that has to
-//! catch it.
+//! catch it, and for those of the other transports, which need a server: `cargo xtask it --planted`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -15,7 +15,7 @@ use interline_core::{Result, planted};
 use interline_memory::{connect, native::write_raw};
 use interline_testkit::{Ending, Foreign, Harness, Suite};
 
-/// Every planted bug with a scenario that has to turn red.
+/// Every bug planted in the engine and in memory, with a scenario that has to turn red.
 const BUGS: &[(&str, &str)] = &[
     (
         "ack-before-effect",
@@ -45,10 +45,27 @@ const BUGS: &[(&str, &str)] = &[
     ("unfenced-commit", "a_former_owner_is_stale"),
 ];
 
+/// The same of the transports that need a server.
+const ON_SERVERS: &[(&str, &str, &str)] = &[
+    (
+        "offset-one-too-far",
+        "kafka",
+        "a_dropped_commit_does_no_harm",
+    ),
+    (
+        "receipt-before-report",
+        "kafka",
+        "publishing_while_the_server_is_down",
+    ),
+];
+
 fn main() -> ExitCode {
     if std::env::args().any(|word| word == "--list") {
         for (bug, scenario) in BUGS {
             println!("{bug} memory {scenario}");
+        }
+        for (bug, transport, scenario) in ON_SERVERS {
+            println!("{bug} {transport} {scenario}");
         }
         return ExitCode::SUCCESS;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use interline_core::{Checkpoint, Committed, Partition, Result, Signal};
+use interline_core::{Checkpoint, Committed, Partition, Position, Result, Signal, planted};
 use interline_transport::checkpoint;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -118,7 +118,7 @@ impl Member {
                 continue;
             };
             let offset = match progress.frontier {
-                Some(position) => position.1.cast_signed().saturating_add(1),
+                Some(position) => next_offset(position),
                 None => owned.start,
             };
             if release {
@@ -149,4 +149,14 @@ impl Member {
         }
         self.take_again(partition);
     }
+}
+
+/// What Kafka stores for a frontier: not the last offset that is settled, but the next to read.
+fn next_offset(frontier: Position) -> i64 {
+    let next = if planted::is("offset-one-too-far") {
+        2
+    } else {
+        1
+    };
+    frontier.1.cast_signed().saturating_add(next)
 }
