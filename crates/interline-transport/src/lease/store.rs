@@ -112,7 +112,7 @@ impl MemberId {
     }
 
     /// Session `session` of `instance`. Its last 12 bits should be random: they tell two apart
-    /// that start at the same time, and are kept by [`after`](Self::after).
+    /// that start at the same time, and are kept by its successor in the same process.
     #[must_use]
     pub fn new(instance: &str, session: u64) -> Self {
         Self(format!("{instance}.{session}").into())
