@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use interline_core::{Durability, Error, Result, Topic};
 use interline_transport::settings::{
-    Address, Profile, Secret, Shared, config, parse_duration, parse_number,
+    Address, Profile, Secret, Shared, config, duration, parse_duration, parse_number,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -245,11 +245,6 @@ impl TryFrom<&String> for Config {
     fn try_from(url: &String) -> Result<Self> {
         Self::try_from(&**url)
     }
-}
-
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    parse_duration("duration", &text).map_err(serde::de::Error::custom)
 }
 
 fn maybe_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {

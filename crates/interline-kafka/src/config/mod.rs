@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use interline_core::{Error, Result};
-use interline_transport::settings::{Secret, Shared, parse_duration};
-use serde::{Deserialize, Deserializer};
+use interline_transport::settings::{Secret, Shared, duration};
+use serde::Deserialize;
 
 pub(crate) use self::resolved::{Names, Resolved, kafka_configs, millis};
 use crate::token::TokenSource;
@@ -168,9 +168,4 @@ impl Sasl {
             _ => return None,
         })
     }
-}
-
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    parse_duration("duration", &text).map_err(serde::de::Error::custom)
 }

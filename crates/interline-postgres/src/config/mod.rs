@@ -7,8 +7,8 @@ mod tests;
 use std::time::Duration;
 
 use interline_core::{Error, Result};
-use interline_transport::settings::{Secret, Shared, parse_duration};
-use serde::{Deserialize, Deserializer};
+use interline_transport::settings::{Secret, Shared, duration};
+use serde::Deserialize;
 
 pub(crate) use self::resolved::Resolved;
 
@@ -109,9 +109,4 @@ impl TryFrom<&String> for Config {
     fn try_from(url: &String) -> Result<Self> {
         Self::try_from(&**url)
     }
-}
-
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    parse_duration("duration", &text).map_err(serde::de::Error::custom)
 }

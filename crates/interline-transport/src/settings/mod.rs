@@ -13,7 +13,7 @@ use interline_core::{Durability, Error, ErrorKind, Result};
 use serde::{Deserialize, Deserializer};
 
 pub use self::address::{Address, Endpoint};
-pub use self::value::{Secret, parse_duration, parse_number, parse_switch};
+pub use self::value::{Secret, duration, parse_duration, parse_number, parse_switch};
 
 /// What every transport is configured with.
 ///

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use interline_core::Result;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::config;
 
@@ -77,6 +77,15 @@ pub fn parse_number<T: std::str::FromStr>(key: &str, text: &str) -> Result<T> {
             "write a whole number",
         )
     })
+}
+
+/// [`parse_duration`] for a field of a configuration: `#[serde(deserialize_with = "duration")]`.
+///
+/// # Errors
+/// That of the format for anything but text that [`parse_duration`] reads.
+pub fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    parse_duration("duration", &text).map_err(serde::de::Error::custom)
 }
 
 /// Reads a number with one of the units `ms`, `s`, `m`, `h`, `d`.
