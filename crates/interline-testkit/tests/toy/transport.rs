@@ -19,7 +19,7 @@ use super::reader::ToyReader;
 const CAPABILITIES: Capabilities = {
     let mut capabilities = Capabilities::new("toy");
     capabilities.manage_topics = true;
-    capabilities.lag = LagAccuracy::UpperBound;
+    capabilities.lag = LagAccuracy::Exact;
     capabilities
 };
 
