@@ -100,7 +100,7 @@ pub(crate) fn envelopes(keys: usize, size: usize) -> crate::Result<Vec<Envelope>
             EventId::new(),
             Arc::clone(&kind),
             Some(Timestamp::now()),
-            Some(Bytes::from(format!("key-{key:06}"))),
+            Some(format!("key-{key:06}").into()),
             Some(payload.clone()),
         )
     };

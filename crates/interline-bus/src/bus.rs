@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
 use interline_core::{
     AnyAdmin, AnyPublisher, AnyTransport, AttributeValue, BoxFuture, ByteString, Capabilities,
-    Codec, Envelope, Error, ErrorKind, Event, EventId, HeaderName, Kind, Outcome, Outgoing,
+    Codec, Envelope, Error, ErrorKind, Event, EventId, HeaderName, Key, Kind, Outcome, Outgoing,
     Pattern, Publisher, PublisherOptions, PublisherStats, Receipt, Result, State, Timestamp, Topic,
     Transport, extension,
 };
@@ -151,10 +151,13 @@ impl Bus {
     )]
     pub fn publish<E: Event>(&self, event: E) -> Publish {
         Publish {
-            bus: self.clone(),
+            via: match self.0.link.publisher.get() {
+                Some(publisher) => Via::Publisher(publisher.clone()),
+                None => Via::Bus(self.clone()),
+            },
             outgoing: self
                 .declared::<E>()
-                .and_then(|declared| declared.outgoing(&event, Timestamp::now())),
+                .and_then(|declared| declared.into_outgoing(&event, Timestamp::now())),
         }
     }
 
@@ -308,21 +311,26 @@ impl Bus {
 }
 
 impl Declared {
-    fn outgoing<E: Event>(&self, event: &E, now: Timestamp) -> Result<Outgoing> {
+    /// The same without counting another reference: for one event that is much of the cost.
+    fn into_outgoing<E: Event>(self, event: &E, now: Timestamp) -> Result<Outgoing> {
         let (key, payload) = encoded(event)?;
-        let kind = Arc::clone(&self.kind);
+        let Self { kind, topic } = self;
         let envelope = Envelope::from_parts(EventId::at(now), kind, Some(now), key, Some(payload));
-        Ok(Outgoing::new(self.topic.clone(), envelope))
+        Ok(Outgoing::new(topic, envelope))
+    }
+
+    fn outgoing<E: Event>(&self, event: &E, now: Timestamp) -> Result<Outgoing> {
+        self.clone().into_outgoing(event, now)
     }
 }
 
-/// Key and payload in a shared buffer, so that small events do not cost an allocation each.
-fn encoded<E: Event>(event: &E) -> Result<(Option<Bytes>, Bytes)> {
+/// Key and payload; payloads share a buffer, so that small ones do not cost an allocation each.
+fn encoded<E: Event>(event: &E) -> Result<(Option<Key>, Bytes)> {
     const ARENA: usize = 64 << 10;
     thread_local! {
         static BUFFER: RefCell<BytesMut> = RefCell::default();
     }
-    let key = event.key();
+    let key = event.key().map(|key| Key::copy_from_slice(&key));
     BUFFER.with_borrow_mut(|buffer| {
         if buffer.capacity() < ARENA / 16 {
             buffer.reserve(ARENA);
@@ -331,12 +339,7 @@ fn encoded<E: Event>(event: &E) -> Result<(Option<Bytes>, Bytes)> {
             buffer.clear();
             return Err(error);
         }
-        let payload = buffer.split().freeze();
-        let key = key.map(|key| {
-            buffer.extend_from_slice(&key);
-            buffer.split().freeze()
-        });
-        Ok((key, payload))
+        Ok((key, buffer.split().freeze()))
     })
 }
 
@@ -353,8 +356,27 @@ impl fmt::Debug for Bus {
 #[derive(Debug)]
 #[must_use = "nothing is published before it is awaited"]
 pub struct Publish {
-    bus: Bus,
+    via: Via,
     outgoing: Result<Outgoing>,
+}
+
+/// How an event leaves.
+#[derive(Debug)]
+enum Via {
+    Publisher(AnyPublisher),
+    /// Nothing was published yet: it makes the publisher.
+    Bus(Bus),
+}
+
+impl Via {
+    fn enqueue(self, outgoing: Outgoing) -> BoxFuture<'static, Result<Receipt>> {
+        match self {
+            Self::Publisher(publisher) => publisher.enqueue_owned(vec![outgoing]),
+            Self::Bus(bus) => {
+                Box::pin(async move { bus.publisher().await?.enqueue(vec![outgoing]).await })
+            }
+        }
+    }
 }
 
 impl Publish {
@@ -387,7 +409,7 @@ impl Publish {
     }
 
     /// Replaces the key that the event gives.
-    pub fn key(self, key: impl Into<Bytes>) -> Self {
+    pub fn key(self, key: impl Into<Key>) -> Self {
         self.change(|mut outgoing| {
             outgoing.envelope = outgoing.envelope.with_key(Some(key.into()));
             Ok(outgoing)
@@ -434,8 +456,7 @@ impl Publish {
     /// # Errors
     /// The first mistake made while building, or when the handle is closed; nothing was sent.
     pub async fn enqueue(self) -> Result<Receipt> {
-        let outgoing = self.outgoing?;
-        self.bus.publisher().await?.enqueue(vec![outgoing]).await
+        self.via.enqueue(self.outgoing?).await
     }
 }
 
@@ -444,17 +465,9 @@ impl IntoFuture for Publish {
     type IntoFuture = Publishing;
 
     fn into_future(self) -> Publishing {
-        Publishing(match (self.outgoing, self.bus.0.link.publisher.get()) {
-            (Err(error), _) => Step::Refused(Some(error)),
-            (Ok(outgoing), Some(publisher)) => {
-                Step::Handing(publisher.clone().enqueue_owned(vec![outgoing]))
-            }
-            (Ok(outgoing), None) => {
-                let bus = self.bus;
-                Step::Handing(Box::pin(async move {
-                    bus.publisher().await?.enqueue(vec![outgoing]).await
-                }))
-            }
+        Publishing(match self.outgoing {
+            Ok(outgoing) => Step::Handing(self.via.enqueue(outgoing)),
+            Err(error) => Step::Refused(Some(error)),
         })
     }
 }

@@ -19,7 +19,7 @@ pub use bytestring::ByteString;
 
 pub use crate::capabilities::{Cadence, Capabilities, Dedupe, Durability, LagAccuracy};
 pub use crate::envelope::{
-    AttributeValue, Attributes, Envelope, EnvelopeBuilder, EventId, HeaderName, Headers, Kind,
+    AttributeValue, Attributes, Envelope, EnvelopeBuilder, EventId, HeaderName, Headers, Key, Kind,
     MAX_ID, RESERVED_PREFIXES, Timestamp, TypeName, check_attribute_name, check_text, extension,
     is_attribute_char, stable_hash,
 };

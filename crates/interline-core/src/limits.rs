@@ -37,7 +37,7 @@ pub fn check(outgoing: &Outgoing, capabilities: &Capabilities) -> Result<()> {
     if payload > max {
         return exceeded("a payload in bytes", payload, max);
     }
-    let key = envelope.key().map_or(0, bytes::Bytes::len);
+    let key = envelope.key().map_or(0, |key| key.len());
     if key > MAX_KEY {
         return exceeded("a key in bytes", key, MAX_KEY);
     }

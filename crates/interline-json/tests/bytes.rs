@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use interline_core::{
-    AttributeValue, Attributes, Envelope, EventId, HeaderName, Kind, Timestamp, extension,
+    AttributeValue, Attributes, Envelope, EventId, HeaderName, Key, Kind, Timestamp, extension,
     is_attribute_char,
 };
 use interline_json::cloudevents;
@@ -98,7 +98,7 @@ fn no_data_differs_from_empty_data() {
 #[test]
 fn keys_are_text_where_they_can_be() {
     let written = |key: &'static [u8]| {
-        let event = event(None, None).with_key(Some(Bytes::from_static(key)));
+        let event = event(None, None).with_key(Some(key.into()));
         assert_kept(&event);
         text(cloudevents::to_vec(&event).unwrap())
     };
@@ -228,7 +228,7 @@ fn envelopes() -> impl Strategy<Value = Envelope> {
             EventId::parse(id).ok()?,
             kind.into(),
             time.map(Timestamp::from_unix_millis),
-            key.map(Bytes::from),
+            key.map(Key::from),
             payload.map(Bytes::from),
         );
         let (subject, attributes, headers) = rest;

@@ -139,7 +139,7 @@ impl Source {
             EventId::from(Uuid::from_u128(id)),
             Arc::clone(&self.kind),
             None,
-            Some(key),
+            Some(key.into()),
             Some(self.payload.clone()),
         );
         Outgoing::new(self.topic.clone(), envelope)

@@ -58,8 +58,10 @@ impl Publisher {
     /// its thread run. What counts is events, so that readers follow while those are still in the
     /// processor's cache.
     async fn take_turns(&self, events: usize) {
-        let before = self.offered.fetch_add(events as u64, Ordering::Relaxed);
+        let before = self.offered.load(Ordering::Relaxed);
         let after = before + events as u64;
+        // Callers at the same time may count a turn less, which costs nobody anything.
+        self.offered.store(after, Ordering::Relaxed);
         for _ in before / EVENTS_PER_TURN..after / EVENTS_PER_TURN {
             coop::consume_budget().await;
         }
@@ -116,7 +118,7 @@ impl interline_core::Publisher for Publisher {
         for run in &mut runs {
             if let Ok(log) = &run.log
                 && !log.has_room()
-                && let Err(error) = self.room(log, &mut until).await
+                && let Err(error) = Box::pin(self.room(log, &mut until)).await
             {
                 self.link.check_open("publish")?;
                 run.log = Err(error);

@@ -13,7 +13,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fred::types::Resp3Frame;
-use interline_core::{Envelope, Position, Topic, is_attribute_char};
+use interline_core::{Envelope, Key, Position, Topic, is_attribute_char};
 use interline_transport::wire::{Decoder, Origin, Style, for_each_header};
 use memchr::{memchr, memchr_iter, memchr2};
 
@@ -41,7 +41,7 @@ pub(crate) fn pack(envelope: &Envelope, text: &mut BytesMut) {
 }
 
 /// The key, unless it is among the attributes: `partitionkey` carries a key of printable text.
-pub(crate) fn separate_key(envelope: &Envelope) -> Option<&Bytes> {
+pub(crate) fn separate_key(envelope: &Envelope) -> Option<&Key> {
     let key = envelope.key()?;
     let is_attribute = !key.is_empty()
         && std::str::from_utf8(key).is_ok_and(|text| text.chars().all(is_attribute_char));

@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use interline_core::{
-    Admin, AnyPublisher, AnyTransport, Budget, Envelope, Error, ErrorKind, Group, HeaderName, Kind,
-    Outcome, Outgoing, Pattern, Publisher, PublisherOptions, Purpose, ReadSpec, Reader, Recorded,
-    Result, Start, Timestamp, Topic, Transport, Until,
+    Admin, AnyPublisher, AnyTransport, Budget, Envelope, Error, ErrorKind, Group, HeaderName, Key,
+    Kind, Outcome, Outgoing, Pattern, Publisher, PublisherOptions, Purpose, ReadSpec, Reader,
+    Recorded, Result, Start, Timestamp, Topic, Transport, Until,
 };
 
 use crate::dead_letter::{header, letter_id};
@@ -65,7 +64,7 @@ pub struct Filter {
     /// Only events of this tenant.
     pub tenant: Option<String>,
     /// Only events with this key.
-    pub key: Option<Bytes>,
+    pub key: Option<Key>,
     /// Only letters that died at this time or later.
     pub since: Option<Timestamp>,
     /// Only letters that died before this time.

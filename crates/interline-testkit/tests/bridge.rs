@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use interline_bus::{Bus, Workers};
-use interline_core::{Bytes, Envelope, Kind, Pattern, Result, Topic};
+use interline_core::{Bytes, Envelope, Key, Kind, Pattern, Result, Topic};
 use interline_reliability::{DeadLetters, Filter};
 use interline_testkit::{Faulty, Refusal};
 use tokio::time::timeout;
@@ -83,7 +83,7 @@ async fn what_one_bus_has_the_other_gets_in_order_whoever_dies() -> Result<()> {
 
 /// Each event of each key, in order. Copies have the id of the first, which memory recognises.
 fn in_order(all: Vec<Envelope>, events: &[Envelope]) {
-    let mut by_key: BTreeMap<Bytes, Vec<Envelope>> = BTreeMap::new();
+    let mut by_key: BTreeMap<Key, Vec<Envelope>> = BTreeMap::new();
     for event in all {
         by_key
             .entry(event.key().unwrap().clone())

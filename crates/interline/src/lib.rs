@@ -9,9 +9,9 @@ pub use interline_bus::{
 };
 pub use interline_core::{
     Admin, AnyTransport, AttributeValue, ByteString, Bytes, Capabilities, Codec, Durability,
-    Envelope, Error, ErrorKind, Event, EventId, EventKey, Group, Headers, Instance, Kind, Outcome,
-    Partition, Pattern, Position, PublisherOptions, Receipt, Result, Start, Timestamp, Topic,
-    TopicSpec, Transport,
+    Envelope, Error, ErrorKind, Event, EventId, EventKey, Group, Headers, Instance, Key, Kind,
+    Outcome, Partition, Pattern, Position, PublisherOptions, Receipt, Result, Start, Timestamp,
+    Topic, TopicSpec, Transport,
 };
 #[cfg(feature = "macros")]
 pub use interline_macros::Event;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::{Args, Subcommand};
 use interline::json::cloudevents;
 use interline::reliability::{Filter, RedriveReport};
-use interline::{Bytes, DeadLetter, Group, Pattern, Redrive, Timestamp, Topic};
+use interline::{DeadLetter, Group, Key, Pattern, Redrive, Timestamp, Topic};
 use serde_json::{Value, json};
 
 use crate::args::Connection;
@@ -124,7 +124,7 @@ impl Which {
         filter.cause = self.cause;
         filter.fingerprint = self.fingerprint;
         filter.tenant = self.tenant;
-        filter.key = self.key.map(Bytes::from);
+        filter.key = self.key.map(Key::from);
         filter.since = self.since;
         filter.before = self.before;
         filter

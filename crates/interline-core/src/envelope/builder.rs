@@ -6,7 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::kind::check_text;
-use super::{AttributeValue, Envelope, EventId, HeaderName, Kind, Timestamp};
+use super::{AttributeValue, Envelope, EventId, HeaderName, Key, Kind, Timestamp};
 use crate::{Result, extension};
 
 /// Builds an [`Envelope`]; the first mistake is kept and returned by [`build`](Self::build).
@@ -61,7 +61,7 @@ impl EnvelopeBuilder {
     }
 
     /// Sets the key.
-    pub fn key(self, key: impl Into<Bytes>) -> Self {
+    pub fn key(self, key: impl Into<Key>) -> Self {
         self.change(|envelope| {
             envelope.key = Some(key.into());
             Ok(())

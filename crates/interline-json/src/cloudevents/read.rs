@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use interline_core::{
-    AttributeValue, ByteString, Envelope, Error, ErrorKind, EventId, Headers, Kind, Result,
+    AttributeValue, ByteString, Envelope, Error, ErrorKind, EventId, Headers, Key, Kind, Result,
     Timestamp, check_text, extension,
 };
 use serde::Deserialize;
@@ -186,13 +186,15 @@ impl<'a> Parts<'a> {
         self.time.as_ref().map(parse).transpose()
     }
 
-    fn key(&mut self) -> Result<Option<Bytes>> {
+    fn key(&mut self) -> Result<Option<Key>> {
         match (self.text_key.take(), self.binary_key.take()) {
             (Some(_), Some(_)) => Err(no_event(
                 "`partitionkey` and `interlinekey` exclude each other",
             )),
             (Some(text), None) => Ok(Some(text.into())),
-            (None, Some(text)) => decode(extension::INTERLINE_KEY, &text).map(Some),
+            (None, Some(text)) => {
+                decode(extension::INTERLINE_KEY, &text).map(|key| Some(key.into()))
+            }
             (None, None) => Ok(None),
         }
     }

@@ -5,8 +5,8 @@ use crate::support::{
 };
 use bytes::Bytes;
 use interline_core::{
-    Admin, Budget, Checkpoint, Committed, Control, Envelope, ErrorKind, Feed, HeaderName, Kind,
-    Pattern, Position, Progress, Range, Signal, Start, Suspect, Transport,
+    Admin, Budget, Checkpoint, Committed, Control, Envelope, ErrorKind, Feed, HeaderName, Key,
+    Kind, Pattern, Position, Progress, Range, Signal, Start, Suspect, Transport,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +33,7 @@ async fn what_is_published_is_read_byte_by_byte() {
             .header("x-empty", "")
             .build()
             .unwrap();
-        envelope = envelope.with_key(key.map(Bytes::copy_from_slice));
+        envelope = envelope.with_key(key.map(Key::copy_from_slice));
         envelope.with_payload(payload.map(Bytes::copy_from_slice))
     })
     .collect();

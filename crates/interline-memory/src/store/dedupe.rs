@@ -1,6 +1,7 @@
 //! The identities of the last events of a topic.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// How many identities one generation holds; two are kept, so at least this many are known.
@@ -25,18 +26,21 @@ impl Window {
         }
     }
 
-    /// The index within its partition of the event with this identity.
-    pub(crate) fn index(&self, identity: Identity) -> Option<u64> {
-        let known = self.young.get(&identity);
-        known.or_else(|| self.old.get(&identity)).copied()
-    }
-
-    pub(crate) fn insert(&mut self, identity: Identity, index: u64) {
+    /// Notes where the event with this identity is; where it is already, if it is known.
+    pub(crate) fn insert(&mut self, identity: Identity, index: u64) -> Option<u64> {
+        let place = match self.young.entry(identity) {
+            Entry::Occupied(known) => return Some(*known.get()),
+            Entry::Vacant(place) => place,
+        };
+        if let Some(known) = self.old.get(&identity) {
+            return Some(*known);
+        }
+        place.insert(index);
         if self.young.len() >= GENERATION {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
-        self.young.insert(identity, index);
+        None
     }
 }
 
@@ -90,10 +94,10 @@ mod tests {
         let mut window = Window::new();
         let identity = |n: usize| (n as u64, !(n as u64));
         for n in 0..3 * GENERATION {
-            assert_eq!(window.index(identity(n)), None);
-            window.insert(identity(n), n as u64);
+            assert_eq!(window.insert(identity(n), n as u64), None);
             let oldest = n.saturating_sub(GENERATION - 1);
-            assert_eq!(window.index(identity(oldest)), Some(oldest as u64));
+            let known = window.insert(identity(oldest), u64::MAX);
+            assert_eq!(known, Some(oldest as u64));
         }
         assert!(window.young.len() + window.old.len() <= 2 * GENERATION);
     }

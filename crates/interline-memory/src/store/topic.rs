@@ -157,7 +157,7 @@ impl TopicLog {
         }
         let now = state.stamp(now);
         state.spreader.next_batch();
-        let partition = state.choose(raw.key.as_ref(), self.limits.partitions);
+        let partition = state.choose(raw.key.as_deref(), self.limits.partitions);
         let position = Position::from(state.logs[partition as usize].end());
         let origin = Origin {
             scheme: SCHEME,
@@ -376,7 +376,7 @@ impl State {
                     < (limits.capacity_bytes + limits.history_bytes).saturating_mul(2))
     }
 
-    fn choose(&mut self, key: Option<&Bytes>, partitions: u32) -> u32 {
+    fn choose(&mut self, key: Option<&[u8]>, partitions: u32) -> u32 {
         match key {
             Some(key) => for_key(key, partitions),
             None => self.spreader.next(partitions),
@@ -396,15 +396,15 @@ impl State {
         if let Err(error) = limits::check(outgoing, &CAPABILITIES) {
             return Outcome::Rejected(error);
         }
+        let key = outgoing.envelope.key().map(|key| &**key);
+        let partition = self.choose(key, limits.partitions);
+        let index = self.logs[partition as usize].end();
         let identity = outgoing.identity().as_u64_pair();
-        if let Some(index) = self.window.index(identity) {
+        if let Some(index) = self.window.insert(identity, index) {
             return Outcome::Duplicate {
                 position: Some(Position::from(index)),
             };
         }
-        let partition = self.choose(outgoing.envelope.key(), limits.partitions);
-        let index = self.logs[partition as usize].end();
-        self.window.insert(identity, index);
         self.push(partition, slot, now, outgoing.envelope.size() as u64);
         Outcome::Stored {
             partition,

@@ -1,4 +1,4 @@
-use interline_core::{EventId, HeaderName as Name, Kind};
+use interline_core::{EventId, HeaderName as Name, Key, Kind};
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn event(key: Option<&[u8]>, payload: Option<&[u8]>, headers: &[(&str, &[u8])]) 
         .tenant("a b")
         .build()
         .unwrap()
-        .with_key(key.map(Bytes::copy_from_slice))
+        .with_key(key.map(Key::copy_from_slice))
         .with_payload(payload.map(Bytes::copy_from_slice));
     for (name, value) in headers {
         envelope

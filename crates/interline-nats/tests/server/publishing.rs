@@ -25,11 +25,13 @@ pub(crate) async fn content(transport: &AnyTransport, topic: &Topic) -> Vec<(Str
     let mut found = Vec::new();
     while let Some(batch) = within(reader.next(Budget::default())).await.unwrap() {
         for record in batch.records {
-            let text = |bytes: Option<&interline_core::Bytes>| {
+            let text = |bytes: Option<&[u8]>| {
                 String::from_utf8(bytes.map(|bytes| bytes.to_vec()).unwrap_or_default()).unwrap()
             };
-            let number = text(record.envelope.payload()).parse().unwrap();
-            found.push((text(record.envelope.key()), number));
+            let number = text(record.envelope.payload().map(|data| &**data))
+                .parse()
+                .unwrap();
+            found.push((text(record.envelope.key().map(|key| &**key)), number));
         }
     }
     found

@@ -4,20 +4,18 @@ use std::time::Duration;
 
 use interline_core::{Start, Transport as _};
 
+use crate::proxy::Proxy;
 use crate::support::{
-    Member, bare, connect, content, event, eventually, group, make, publish, publisher, topic,
+    Member, bare, content, event, eventually, group, make, publish, publisher, topic,
 };
 
-/// Ends the connections that read, as a network does.
-async fn cut_readers() {
-    let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-        where application_name = 'interline read'";
-    bare().await.query_one(sql, &[]).await.unwrap();
-}
+/// The application name of the connections that read.
+const READERS: &str = "interline read";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_lost_after_it_was_read_is_read_again_from_the_checkpoint() {
-    let transport = connect().await;
+    let proxy = Proxy::start().await;
+    let transport = proxy.connect().await;
     let (topic, group) = (topic("undone"), group("undone"));
     make(&transport, &topic, 1).await;
     let publisher = publisher(&transport).await;
@@ -36,7 +34,7 @@ async fn what_the_server_lost_after_it_was_read_is_read_again_from_the_checkpoin
     let undo =
         "update interline.log set payload = '9', created_at = clock_timestamp() where id = $1";
     assert_eq!(bare().await.execute(undo, &[&id]).await.unwrap(), 1);
-    cut_readers().await;
+    proxy.terminate(READERS).await;
     while member.lost == 0 {
         member.step().await;
     }
@@ -52,7 +50,8 @@ async fn what_the_server_lost_after_it_was_read_is_read_again_from_the_checkpoin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_loses_no_ownership_and_no_event() {
-    let transport = connect().await;
+    let proxy = Proxy::start().await;
+    let transport = proxy.connect().await;
     let (topic, group) = (topic("cut"), group("cut"));
     make(&transport, &topic, 2).await;
     let publisher = publisher(&transport).await;
@@ -62,7 +61,7 @@ async fn a_cut_connection_loses_no_ownership_and_no_event() {
         let batch = (0..20).map(|n| event(&format!("key-{}", n % 3), round * 20 + n));
         let outcomes = publish(&publisher, &topic, batch.collect()).await;
         assert!(outcomes.iter().all(interline_core::Outcome::is_ok));
-        cut_readers().await;
+        proxy.terminate(READERS).await;
         member.read_to((round + 1) * 20).await;
     }
     let mut numbers: Vec<usize> = member.read.iter().map(|(_, number)| *number).collect();
@@ -74,14 +73,13 @@ async fn a_cut_connection_loses_no_ownership_and_no_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_connection_may_be_cut() {
-    let transport = connect().await;
+    let proxy = Proxy::start().await;
+    let transport = proxy.connect().await;
     let (topic, group) = (topic("all"), group("all"));
     make(&transport, &topic, 2).await;
     let publisher = publisher(&transport).await;
     let mut member = Member::join(&transport, &topic, &group).await;
     member.own(2).await;
-    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-        where application_name like 'interline%' and pid <> pg_backend_pid()";
     for round in 0..3 {
         let batch = (0..20).map(|n| event("a", round * 20 + n)).collect();
         let outcomes = publish(&publisher, &topic, batch).await;
@@ -89,7 +87,7 @@ async fn every_connection_may_be_cut() {
             outcomes.iter().all(interline_core::Outcome::is_ok),
             "{outcomes:?}"
         );
-        bare().await.query_one(cut, &[]).await.unwrap();
+        proxy.terminate("interline%").await;
         member.read_to((round + 1) * 20).await;
     }
     eventually(|| async { transport.state() == interline_core::State::Connected }).await;

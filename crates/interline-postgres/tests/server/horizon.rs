@@ -108,19 +108,20 @@ async fn naive(topic: Topic, mut over: watch::Receiver<bool>) -> Vec<(String, us
     }
 }
 
-/// Reads as a member of a group until told to end; what it has read.
+/// Reads as a member of a group until told to end. What it finds goes behind what the others have
+/// found by then: a partition that changed hands is in order over both.
 async fn read(
     mut member: Member,
     mut over: watch::Receiver<bool>,
-    seen: Arc<AtomicUsize>,
-) -> Vec<(String, usize)> {
+    found: watch::Sender<Vec<(String, usize)>>,
+) {
     use interline_core::Feed as _;
     let mut counted = 0;
     loop {
         tokio::select! {
             signal = member.feed.next(interline_core::Budget::default()) => {
                 member.obey(signal.unwrap()).await;
-                seen.fetch_add(member.read.len() - counted, Ordering::Relaxed);
+                found.send_modify(|found| found.extend_from_slice(&member.read[counted..]));
                 if member.read.len() / 500 > counted / 500 {
                     member.commit().await;
                 }
@@ -130,7 +131,6 @@ async fn read(
         }
     }
     member.control.close(PATIENCE).await.unwrap();
-    member.read
 }
 
 /// How many of `committed` are missing in `found`, or come before one of their key that precedes
@@ -157,11 +157,11 @@ async fn overlapping_writers_lose_and_reorder_nothing() {
     let transport = connect().await;
     let (topic, group) = (topic("overlap"), group("overlap"));
     make(&transport, &topic, 6).await;
-    let (over, seen) = (watch::Sender::new(false), Arc::new(AtomicUsize::new(0)));
+    let (over, found) = (watch::Sender::new(false), watch::Sender::default());
     let mut members = JoinSet::new();
     for _ in 0..2 {
         let member = Member::join(&connect().await, &topic, &group).await;
-        members.spawn(read(member, over.subscribe(), Arc::clone(&seen)));
+        members.spawn(read(member, over.subscribe(), found.clone()));
     }
     let written_out = watch::Sender::new(false);
     let naive = tokio::spawn(naive(topic.clone(), written_out.subscribe()));
@@ -184,27 +184,18 @@ async fn overlapping_writers_lose_and_reorder_nothing() {
     assert!(rows >= ROWS);
     written_out.send_replace(true);
     // Members see every row, or this waits in vain for what they have lost.
-    let all = async {
-        while seen.load(Ordering::Relaxed) < rows {
-            tokio::task::yield_now().await;
-        }
-    };
-    let complete = tokio::time::timeout(PATIENCE / 4, all).await;
+    let mut watching = found.subscribe();
+    let all = watching.wait_for(|found| found.len() >= rows);
+    let complete = tokio::time::timeout(PATIENCE, all).await.is_ok();
     over.send_replace(true);
-    let mut found = Vec::new();
-    while let Some(read) = within(members.join_next()).await {
-        found.extend(read.unwrap());
-    }
+    within(members.join_all()).await;
+    let found = found.borrow().clone();
     assert_eq!(
         compare(&committed, &found),
         (0, 0, 0),
         "lost, reordered, invented"
     );
-    assert!(
-        complete.is_ok() && found.len() == rows,
-        "{} of {rows}",
-        found.len()
-    );
+    assert!(complete && found.len() == rows, "{} of {rows}", found.len());
     // The same writers, read by the id alone: what this test is able to find.
     let naive = within(naive).await.unwrap();
     let (lost, _, invented) = compare(&committed, &naive);

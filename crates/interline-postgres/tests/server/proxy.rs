@@ -1,13 +1,15 @@
 //! A line to the server that can be cut in the middle of an answer.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
+use interline_postgres::Transport;
 use interline_transport::settings::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::support::{url, within};
+use crate::support::{bare, migrate, url, within};
 
 /// What happens to what the server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub(crate) struct Proxy {
     pub(crate) url: String,
     pub(crate) answers: watch::Sender<Answers>,
     cut: watch::Receiver<usize>,
+    /// Of its lines, as the server sees them.
+    ports: Arc<Mutex<Vec<i32>>>,
 }
 
 impl Proxy {
@@ -37,14 +41,34 @@ impl Proxy {
         };
         let answers = watch::Sender::new(Answers::Pass);
         let (cuts, cut) = watch::channel(0);
+        let ports = Arc::default();
         let through = url().replace(&server, &own.to_string());
         assert_ne!(through, url(), "the URL does not hold {server}");
-        tokio::spawn(accept(listener, server, answers.clone(), cuts));
+        let shared = Arc::clone(&ports);
+        tokio::spawn(accept(listener, server, answers.clone(), cuts, shared));
         Self {
             url: through,
             answers,
             cut,
+            ports,
         }
+    }
+
+    /// Has the server end those of its lines whose application name is like `name`. Tests beside
+    /// this one keep theirs.
+    pub(crate) async fn terminate(&self, name: &str) {
+        let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+            where client_port = any($1) and application_name like $2";
+        let ports = self.ports.lock().unwrap().clone();
+        bare().await.query_one(sql, &[&ports, &name]).await.unwrap();
+    }
+
+    /// A transport that goes through it.
+    pub(crate) async fn connect(&self) -> Transport {
+        migrate().await;
+        within(interline_postgres::connect(&*self.url))
+            .await
+            .unwrap()
     }
 
     /// Waits until this many lines were cut.
@@ -60,9 +84,12 @@ async fn accept(
     server: String,
     answers: watch::Sender<Answers>,
     cuts: watch::Sender<usize>,
+    ports: Arc<Mutex<Vec<i32>>>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         let server = TcpStream::connect(&server).await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        ports.lock().unwrap().push(port.into());
         tokio::spawn(forward(client, server, answers.clone(), cuts.clone()));
     }
 }

@@ -28,9 +28,7 @@ async fn a_lost_answer_is_sent_again_and_stored_once() {
     let direct = connect().await;
     let topic = topic("lost");
     make(&direct, &topic, 3).await;
-    let transport = within(interline_postgres::connect(&*proxy.url))
-        .await
-        .unwrap();
+    let transport = proxy.connect().await;
     let publisher = publisher(&transport).await;
     for round in 1..=3 {
         proxy.answers.send_replace(Answers::LostOnce);
@@ -57,17 +55,15 @@ async fn an_answer_that_never_comes_is_unknown() {
     let direct = connect().await;
     let topic = topic("unknown");
     make(&direct, &topic, 1).await;
-    let transport = within(interline_postgres::connect(&*proxy.url))
-        .await
-        .unwrap();
+    let transport = proxy.connect().await;
     let options = PublisherOptions {
-        publish_timeout: Duration::from_secs(2),
+        publish_timeout: Duration::from_secs(5),
         ..PublisherOptions::default()
     };
     let publisher = transport.publisher(options).await.unwrap();
     proxy.answers.send_replace(Answers::Lost);
     let outcomes = publish(&publisher, &topic, vec![large("a", 1)]).await;
-    proxy.cut(2).await;
+    proxy.cut(1).await;
     match &outcomes[..] {
         [Outcome::Unknown(error)] => assert!(error.is_ambiguous(), "{error}"),
         other => panic!("{other:?}"),

@@ -82,7 +82,7 @@ proptest! {
     ) {
         let kind = Kind::new("/a b%+&=", "t").unwrap();
         let mut envelope = Envelope::builder(kind).build().unwrap()
-            .with_key(key.map(Bytes::from))
+            .with_key(key.map(Key::from))
             .with_payload(data.map(Bytes::from));
         if let Ok(name) = HeaderName::new(name) {
             envelope.headers_mut().push(name, value);

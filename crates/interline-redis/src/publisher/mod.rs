@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use interline_core::{
-    Capabilities, Error, ErrorKind, EventId, Outcome, Outgoing, PublisherOptions, PublisherStats,
-    Receipt, Result, Topic, limits,
+    Capabilities, Error, ErrorKind, EventId, Key, Outcome, Outgoing, PublisherOptions,
+    PublisherStats, Receipt, Result, Topic, limits,
 };
 use interline_transport::partition::{Spreader, for_key};
 use tokio::sync::watch;
@@ -134,7 +134,7 @@ impl Publisher {
                     None => spreader.next(facts.partitions()),
                 },
                 attributes: Bytes::new(),
-                key: separate_key(envelope).cloned(),
+                key: separate_key(envelope).map(Key::to_bytes),
                 data: envelope.payload().cloned(),
                 identity: (self.core.window_ms > 0).then(|| outgoing.identity()),
             });

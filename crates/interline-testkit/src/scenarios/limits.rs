@@ -74,7 +74,7 @@ async fn header_limits(harness: &Harness) -> Verdict {
 /// A key beyond the limit is refused.
 async fn key_limit(harness: &Harness) -> Verdict {
     let scene = Scene::new(harness, 1).await?;
-    let keyed = |size| Verdict::Ok(event("", 0)?.with_key(Some(noise(size))));
+    let keyed = |size| Verdict::Ok(event("", 0)?.with_key(Some(noise(size).into())));
     refused(&scene, keyed(limits::MAX_KEY + 1)?).await?;
     check!(
         scene.records().await?.is_empty(),

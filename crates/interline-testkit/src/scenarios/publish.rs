@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use interline_core::{
-    Admin, Envelope, ErrorKind, EventId, HeaderName, Kind, Outcome, Outgoing, Publisher,
+    Admin, Envelope, ErrorKind, EventId, HeaderName, Key, Kind, Outcome, Outgoing, Publisher,
     PublisherOptions, Timestamp, Topic, TopicSpec, Transport, limits,
 };
 
@@ -164,7 +164,7 @@ async fn odd_keys(harness: &Harness) -> Verdict {
     let keyed = |key: &Bytes| {
         Ok(event("", 0)?
             .with_id(EventId::new())
-            .with_key(Some(key.clone())))
+            .with_key(Some(key.clone().into())))
     };
     let twice = keys.iter().chain(&keys).map(keyed);
     scene.publish_all(twice.collect::<Verdict<_>>()?).await?;
@@ -172,7 +172,9 @@ async fn odd_keys(harness: &Harness) -> Verdict {
     scene.publish_all(none.collect::<Verdict<_>>()?).await?;
     let mut places: BTreeMap<Option<Bytes>, (BTreeSet<u32>, usize)> = BTreeMap::new();
     for (partition, record) in scene.records().await? {
-        let place = places.entry(record.envelope.key().cloned()).or_default();
+        let place = places
+            .entry(record.envelope.key().map(Key::to_bytes))
+            .or_default();
         place.0.insert(partition);
         place.1 += 1;
     }

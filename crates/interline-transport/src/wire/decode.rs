@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 use interline_core::{
-    Envelope, EventId, HeaderName, Kind, Timestamp, check_attribute_name, stable_hash,
+    Envelope, EventId, HeaderName, Key, Kind, Timestamp, check_attribute_name, stable_hash,
 };
 use percent_encoding::percent_decode;
 
@@ -128,9 +128,9 @@ impl Decoder {
         let parsed = time.as_deref().map(str::parse::<Timestamp>);
         let time = parsed.and_then(|parsed| parsed.map_err(|_| broken[TIME] = true).ok());
         // The wire's own key is the truth; the attribute speaks where there is none.
-        let key = record.key.take().or_else(|| {
+        let key = record.key.take().map(Key::from).or_else(|| {
             let text = self.text(fields.values[PARTITIONKEY]?)?;
-            Some(share_text(record.buffer, text).into_bytes())
+            Some(Key::from(&*text))
         });
         let mut envelope = Envelope::from_parts(id, kind, time, key, record.payload.take());
         if let Some(subject) = subject {
@@ -203,6 +203,7 @@ impl Decoder {
         )]
         let kind = self.kind(&source, ty, content_type, None).unwrap();
         let Record { key, payload, .. } = record;
+        let key = key.map(Key::from);
         let mut envelope = Envelope::from_parts(foreign_id(origin), kind, None, key, payload);
         for (name, value) in record.headers {
             let dropped = matches!(meaning(self.style, name), Meaning::Own);
@@ -281,7 +282,7 @@ where
     let document = record.payload.as_ref()?;
     let mut envelope = interline_json::cloudevents::from_slice(document).ok()?;
     if let Some(key) = record.key.take() {
-        envelope = envelope.with_key(Some(key));
+        envelope = envelope.with_key(Some(key.into()));
     }
     let believed = record.origin.topic.is_system();
     if !believed && !envelope.headers().is_empty() {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use interline_core::{Envelope, EventId, HeaderName, Kind, Position, Topic, extension};
+use interline_core::{Envelope, EventId, HeaderName, Key, Kind, Position, Topic, extension};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -98,7 +98,7 @@ prop_compose! {
         }
         let id = id.map_or_else(EventId::new, |id| EventId::parse(id).unwrap());
         let time = millis.map(interline_core::Timestamp::from_unix_millis);
-        let (key, payload) = (key.map(Bytes::from), payload.map(Bytes::from));
+        let (key, payload) = (key.map(Key::from), payload.map(Bytes::from));
         let mut envelope = Envelope::from_parts(id, Arc::new(kind), time, key, payload);
         if let Some(subject) = subject {
             envelope.set_subject(subject);
@@ -148,7 +148,7 @@ proptest! {
             let envelope = wire.read_from(&topic(), style);
             prop_assert_eq!(envelope.payload(), wire.payload.as_ref());
             if key.is_some() {
-                prop_assert_eq!(envelope.key(), wire.key.as_ref());
+                prop_assert_eq!(envelope.key().map(Key::to_bytes), wire.key);
             }
             if envelope.is_foreign() {
                 prop_assert_eq!(envelope.headers().len(), headers.len());
