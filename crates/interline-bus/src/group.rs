@@ -7,7 +7,9 @@ use interline_core::{
     Admin, AnyTransport, Error, ErrorKind, Event, Group, Instance, Pattern, Result, Start,
     SubscribeSpec, Topic, TopicSpec, Transport,
 };
-use interline_reliability::{DeadLetter, DeadLetterPolicy, Inbox, Policy, Retry, Unhandled};
+use interline_reliability::{
+    DeadLetter, DeadLetterPolicy, Inbox, Policy, Retry, Unhandled, return_topic,
+};
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
@@ -333,20 +335,20 @@ impl GroupBuilder {
         group: &Group,
         filed_under: &Group,
     ) -> Result<()> {
-        let mut topics = Vec::new();
+        let mut specs = Vec::new();
         for name in self.topics.iter().filter_map(Pattern::as_exact) {
             let topic = Topic::system(name)?;
             if !topic.is_system() {
-                topics.push(self.policy.dead_letter.topic_for(&topic, filed_under));
+                let letters = self.policy.dead_letter.topic_for(&topic, filed_under);
+                specs.push(TopicSpec::new(letters));
                 if self.suffix.is_none() {
-                    topics.push(topic.retry(group));
+                    specs.push(return_topic(&topic, group));
                 }
             }
-            topics.push(topic);
+            specs.push(TopicSpec::new(topic));
         }
-        topics.sort_unstable();
-        topics.dedup();
-        let specs = topics.into_iter().map(TopicSpec::new).collect();
+        specs.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        specs.dedup_by(|a, b| a.topic == b.topic);
         transport.admin().ensure(specs).await.map(|_| ())
     }
 

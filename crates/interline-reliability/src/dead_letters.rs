@@ -12,11 +12,11 @@ use std::time::Duration;
 use interline_core::{
     Admin, AnyPublisher, AnyTransport, Budget, Envelope, Error, ErrorKind, Group, HeaderName, Key,
     Kind, Outcome, Outgoing, Pattern, Publisher, PublisherOptions, Purpose, ReadSpec, Reader,
-    Recorded, Result, Start, Timestamp, Topic, TopicSpec, Transport, Until,
+    Recorded, Result, Start, Timestamp, Topic, Transport, Until,
 };
 
 use crate::dead_letter::{header, letter_id};
-use crate::{DeadLetter, Returned};
+use crate::{DeadLetter, Returned, return_topic};
 
 const SETTLEMENT: &str = "interline.deadletter.settled";
 
@@ -317,8 +317,10 @@ impl DeadLetters {
     }
 
     async fn ensure_return_topics(&self, letters: &[DeadLetter]) -> Result<()> {
-        let topics: HashSet<Topic> = letters.iter().map(return_topic).collect();
-        let specs = topics.into_iter().map(TopicSpec::new).collect();
+        let origins = letters.iter().map(|letter| &letter.origin);
+        let own: HashSet<_> = origins.map(|o| (o.topic(), &o.group)).collect();
+        let specs = own.iter().map(|(topic, group)| return_topic(topic, group));
+        let specs = specs.collect();
         self.transport.admin().ensure(specs).await.map(|_| ())
     }
 
@@ -329,7 +331,7 @@ impl DeadLetters {
                 ..Returned::default()
             };
             Outgoing {
-                topic: return_topic(letter),
+                topic: letter.origin.topic().retry(&letter.origin.group),
                 envelope: marks.mark(&letter.envelope),
                 // A letter returns once; if it dies again, it does so at another position.
                 purpose: Purpose::Return(letter.origin.number()),
@@ -355,10 +357,6 @@ impl DeadLetters {
             .into_iter()
             .try_for_each(|outcome| Outcome::into_result(outcome).map(|_| ()))
     }
-}
-
-fn return_topic(letter: &DeadLetter) -> Topic {
-    letter.origin.topic().retry(&letter.origin.group)
 }
 
 fn settled_ids(record: &Recorded) -> Vec<String> {

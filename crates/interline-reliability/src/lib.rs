@@ -14,5 +14,5 @@ pub use crate::failure::{Fail, Failure, FailureKind};
 pub use crate::inbox::MemoryInbox;
 pub use crate::policy::{AfterDeadLetter, DeadLetterPolicy, Policy, Timeouts, Unhandled};
 pub use crate::retry::Retry;
-pub use crate::returned::Returned;
+pub use crate::returned::{Returned, return_topic};
 pub use interline_core::{Claim, Inbox};

@@ -1,13 +1,22 @@
 //! What an event carries through its group's return topic.
 
 use bytes::Bytes;
-use interline_core::{Envelope, HeaderName, Recorded, Timestamp, Topic};
+use interline_core::{Envelope, Group, HeaderName, Recorded, Timestamp, Topic, TopicSpec};
 
 use crate::dead_letter::{header, number, without_marks};
 
 const DUE: &str = "interline-due";
 const ATTEMPTS: &str = "interline-attempts";
 const FIRST: &str = "interline-first-failure";
+
+/// The return topic of `group` for what it reads of `topic`.
+///
+/// It has one partition. It is nearly always empty, but members share partitions by their number:
+/// with as many as its topic has, one of two members could be left with nothing else.
+#[must_use]
+pub fn return_topic(topic: &Topic, group: &Group) -> TopicSpec {
+    TopicSpec::new(topic.retry(group)).partitions(1)
+}
 
 /// The marks of an event on its way back to its group: when it is due and what was tried.
 ///

@@ -53,7 +53,8 @@ pub(super) enum What {
     Example,
 }
 
-const COMMAND_LINE: &str = "-p interline-cli --features it --tests";
+/// All but what connects several servers.
+const COMMAND_LINE: &str = "-p interline-cli --features it --bins --test command --test broker --test hardship --test outage";
 
 /// Test targets that need a server have `required-features = ["it"]`, so that plain `cargo test` leaves them out.
 pub(super) const STEPS: &[Step] = &[
@@ -113,6 +114,14 @@ pub(super) const STEPS: &[Step] = &[
         "-p interline-postgres --features it --test server",
     ),
     tests("command line", "postgres", COMMAND_LINE),
+    Step {
+        beside: &["nats"],
+        ..tests(
+            "bridge",
+            "postgres",
+            "-p interline-cli --features it --test bridge",
+        )
+    },
     example("swap", "memory"),
     example("swap", "kafka"),
     example("swap", "redis"),

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::task::Poll;
 
 use foldhash::fast::FixedState;
-use interline_core::{Batch, Checkpoint, Recorded, Signal, planted};
+use interline_core::{Batch, Checkpoint, Partition, Recorded, Signal, planted};
 use interline_reliability::{Failure, FailureKind, Returned, Unhandled};
 use tokio::time::Instant;
 
@@ -37,15 +37,19 @@ impl Engine {
                     }
                 }
             }
-            Signal::Lost { partitions } => {
-                for partition in &partitions {
-                    if let Some(at) = self.by_partition.get(partition).copied() {
-                        self.lose(at);
-                    }
-                }
-            }
+            Signal::Lost { partitions } => self.on_lost(&partitions),
         }
         0
+    }
+
+    fn on_lost(&mut self, partitions: &[Partition]) {
+        let known = partitions.iter().filter_map(|p| self.by_partition.get(p));
+        let parts: Vec<usize> = known.copied().collect();
+        if !parts.is_empty() {
+            let (group, lost) = (&self.config.group, parts.len());
+            tracing::warn!(%group, lost, "partitions are lost: what ran here and has no checkpoint runs again");
+        }
+        parts.into_iter().for_each(|at| self.lose(at));
     }
 
     fn on_assigned(&mut self, checkpoint: Checkpoint) {

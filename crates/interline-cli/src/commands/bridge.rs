@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use interline::{Bus, Group, Pattern};
+use interline::{Bus, Group, Instance, Pattern};
 
 use crate::args::{Connection, require_topic, topic_pattern};
 use crate::interrupt::Interrupt;
@@ -39,13 +39,20 @@ pub(crate) struct Bridge {
     /// The group whose progress the bridge keeps
     #[arg(long, default_value = "bridge")]
     group: Group,
+    /// The name of this bridge among those of the group: one that is started again under its name
+    /// goes on at once, others wait until the one that died has lost its lease
+    #[arg(long, value_name = "NAME")]
+    instance: Option<Instance>,
 }
 
 pub(crate) async fn run(args: Bridge, interrupt: &Interrupt) -> Result<Exit, Stop> {
     let from = args.connection.open().await?;
     require_topic(from.transport(), &args.topic).await?;
     let to = Bus::new(interline::connect(&args.to).await?);
-    let group = from.group(&args.group).topics(args.topic.to_string());
+    let mut group = from.group(&args.group).topics(args.topic.to_string());
+    if let Some(instance) = args.instance {
+        group = group.instance(instance);
+    }
     let mut workers = group.bridge(&to).start().await?;
     let bar = progress::bar("bridged", None);
     let mut glance = tokio::time::interval(GLANCE);

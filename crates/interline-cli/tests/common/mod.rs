@@ -3,13 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot run fails")]
 
 pub(crate) mod intake;
+pub(crate) mod member;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 /// How long anything may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The exit code for what is not there.
+const NOT_FOUND: i32 = 4;
 
 /// What a run of the command left.
 #[derive(Debug)]
@@ -77,7 +84,7 @@ impl Ended {
     }
 
     #[track_caller]
-    pub(crate) fn json(self) -> serde_json::Value {
+    pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.done()).unwrap()
     }
 }
@@ -87,8 +94,12 @@ const SERVERS: [&str; 4] = ["KAFKA", "REDIS", "NATS", "POSTGRES"];
 
 /// What the environment says of the server under test: `INTERLINE_KAFKA_URL`, say, for `URL`.
 pub(crate) fn server(word: &str) -> Option<String> {
-    let said = |name: &&str| std::env::var(format!("INTERLINE_{name}_{word}")).ok();
-    SERVERS.iter().find_map(said)
+    SERVERS.iter().find_map(|name| said(name, word))
+}
+
+/// What it says of one of several servers.
+pub(crate) fn said(name: &str, word: &str) -> Option<String> {
+    std::env::var(format!("INTERLINE_{name}_{word}")).ok()
 }
 
 /// Without a server the test fails: a skipped test proves nothing.
@@ -122,24 +133,42 @@ pub(crate) struct Topic(pub(crate) String);
 
 impl Topic {
     pub(crate) fn new() -> Self {
+        Self::with("3")
+    }
+
+    pub(crate) fn with(partitions: &str) -> Self {
         let name = format!("cli-{:016x}", fastrand::u64(..));
-        remote(&["topics", "create", &name, "--partitions", "3"]).done();
+        remote(&["topics", "create", &name, "--partitions", partitions]).done();
         Self(name)
     }
 
     /// How many events the group has not settled, by its stored checkpoints.
     pub(crate) fn lag(&self, group: &str) -> u64 {
-        let told = remote(&["groups", "show", group, "--json"]).json();
-        let partitions = told["partitions"].as_array().unwrap().clone();
-        let own = partitions.iter().filter(|lag| lag["topic"] == *self.0);
-        own.map(|lag| lag["lag"].as_u64().unwrap()).sum()
+        let lags = self.partitions(remote(&["groups", "show", group, "--json"]));
+        lags.iter().map(|lag| lag["lag"].as_u64().unwrap()).sum()
+    }
+
+    /// Who owns the partitions, once each of them has an owner.
+    pub(crate) fn owners(&self, group: &str) -> Option<BTreeSet<String>> {
+        let told = remote(&["groups", "show", group, "--json"]);
+        if told.code == NOT_FOUND {
+            return None;
+        }
+        let owner = |lag: &Value| lag["owner"].as_str().map(str::to_owned);
+        self.partitions(told).iter().map(owner).collect()
+    }
+
+    fn partitions(&self, told: Ended) -> Vec<Value> {
+        let told = told.json();
+        let all = told["partitions"].as_array().unwrap().iter();
+        all.filter(|lag| lag["topic"] == *self.0).cloned().collect()
     }
 }
 
 impl Drop for Topic {
     fn drop(&mut self) {
         let told = remote(&["topics", "list", "--json"]);
-        let topics: serde_json::Value = serde_json::from_str(&told.stdout).unwrap_or_default();
+        let topics: Value = serde_json::from_str(&told.stdout).unwrap_or_default();
         for topic in topics.as_array().into_iter().flatten() {
             let name = topic["topic"].as_str().unwrap_or_default();
             if name.starts_with(&self.0) {

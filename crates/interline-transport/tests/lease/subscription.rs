@@ -143,6 +143,25 @@ async fn a_short_outage_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_get_a_share_of_each_topic() {
+    let yard = Yard::new(&[("busy", 4), ("quiet", 4)]);
+    let mut first = Member::join(&yard, spec("*", None)).await;
+    first.owns(8).await;
+    let mut second = Member::join(&yard, spec("*", None)).await;
+    let all = first.checkpoints();
+    let revoking = |_: &Member, signal: &Signal| matches!(signal, Signal::Revoking { .. });
+    first.until(revoking).await;
+    let given = all.into_iter();
+    let given = given.filter(|one| !first.owned.contains_key(&one.partition));
+    first.control.release(given.collect()).await.unwrap();
+    second.owns(4).await;
+    for member in [&first, &second] {
+        let busy = member.owned.keys().filter(|p| p.topic.as_str() == "busy");
+        assert_eq!(busy.count(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_that_cannot_renew_stops_and_comes_back_under_another_fence() {
     for answers in [Answers::Refused, Answers::Never] {
         let yard = Yard::new(&[("orders", 4)]);

@@ -33,11 +33,7 @@ impl Calls {
 
 /// Partitions that the same members share: all of them, unless members of the group read
 /// different topics.
-#[derive(Debug, Default)]
-struct Class {
-    places: Vec<(Topic, Seen)>,
-    holders: Vec<Holder>,
-}
+type Class = Vec<(Topic, Seen, Holder)>;
 
 /// What one look has brought, being worked on.
 #[derive(Debug)]
@@ -139,8 +135,7 @@ impl Leases {
                 fence,
                 token,
             };
-            class.holders.push(holder);
-            class.places.push((topic.clone(), seen));
+            class.push((topic.clone(), seen, holder));
         }
         sight.classes.insert(names, class);
         sight.calls(topic).leave = self.formers(picture);
@@ -221,19 +216,23 @@ impl Leases {
         if self.leaving {
             return;
         }
-        for (names, class) in std::mem::take(&mut sight.classes) {
+        for (names, mut class) in std::mem::take(&mut sight.classes) {
+            // Everybody's order, and partition by partition: a member gets some of each topic,
+            // and not one topic while another gets the one with all the events.
+            class.sort_unstable_by(|(a, x, _), (b, y, _)| (x.index, a).cmp(&(y.index, b)));
+            let holders: Vec<_> = class.iter().map(|(.., holder)| *holder).collect();
             let Holder::Member(me) = place_of(self.me.instance(), &names) else {
                 continue;
             };
-            let Plan { claim, revoke } = plan(me, names.len(), &class.holders);
-            for (topic, seen) in claim.into_iter().map(|at| &class.places[at]) {
+            let Plan { claim, revoke } = plan(me, names.len(), &holders);
+            for (topic, seen, _) in claim.into_iter().map(|at| &class[at]) {
                 let others =
                     |(of, index, _): &(Topic, u32, Fence)| of != topic || *index != seen.index;
                 sight.orphans.retain(others);
                 sight.calls(topic).claim.push(*seen);
             }
             for at in revoke.into_iter().filter(|_| complete) {
-                let (topic, seen) = &class.places[at];
+                let (topic, seen, _) = &class[at];
                 if self.revoke(topic, *seen, now) {
                     sight.calls(topic).revoke.push((seen.index, seen.fence));
                 }
