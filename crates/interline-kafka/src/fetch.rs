@@ -148,6 +148,12 @@ impl Fetcher {
         }
     }
 
+    /// Has every partition fall silent, as if the client had forgotten it.
+    #[cfg(feature = "it")]
+    pub(crate) fn stall(&self) {
+        self.sources.iter().for_each(|source| source.queue.stall());
+    }
+
     /// The next batch of any open partition, in turn, or nothing if all are empty.
     pub(crate) fn fetch(&mut self, budget: Budget) -> Option<Fetched> {
         let count = self.sources.len();

@@ -18,6 +18,8 @@ use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
+#[cfg(feature = "it")]
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
@@ -64,6 +66,16 @@ pub(crate) fn delivery_status(message: &BorrowedMessage<'_>) -> Status {
         Native::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Status::PossiblyPersisted,
         Native::RD_KAFKA_MSG_STATUS_PERSISTED => Status::Persisted,
     }
+}
+
+/// Lets a producer meet a fatal error, as if the broker did not know its sequence any more.
+#[cfg(feature = "it")]
+pub(crate) fn break_for_good<C: ProducerContext>(producer: &BaseProducer<C>) {
+    let client = producer.client().native_ptr();
+    let code = Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    // SAFETY: the client is alive, the reason is NUL-terminated and copied. The answer only says
+    // whether it was broken already.
+    unsafe { sys::rd_kafka_test_fatal_error(client, code, c"a test".as_ptr()) };
 }
 
 /// Gives a client that serves no events its SASL/OAUTHBEARER token.

@@ -127,6 +127,18 @@ impl Queue {
         Messages(&mut buffer.0)
     }
 
+    /// From now on what comes goes where nobody reads it.
+    #[cfg(feature = "it")]
+    pub(crate) fn stall(&self) {
+        // SAFETY: client and queue are alive, and the forwarding has a reference of its own to
+        // the new queue.
+        unsafe {
+            let nowhere = sys::rd_kafka_queue_new(self.client.native());
+            sys::rd_kafka_queue_forward(self.queue.as_ptr(), nowhere);
+            sys::rd_kafka_queue_destroy(nowhere);
+        }
+    }
+
     /// Starts to commit `offsets`; the answer comes out of [`committed`](Self::committed).
     ///
     /// # Errors

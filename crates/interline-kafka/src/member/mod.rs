@@ -55,6 +55,8 @@ pub(crate) enum Command {
         flow: Flow,
     },
     Leave,
+    #[cfg(feature = "it")]
+    Stall,
     Close {
         reply: Option<oneshot::Sender<()>>,
     },

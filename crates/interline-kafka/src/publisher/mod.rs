@@ -259,6 +259,11 @@ impl Closer {
         left
     }
 
+    #[cfg(feature = "it")]
+    pub(crate) fn break_producer(&self) {
+        crate::ffi::break_for_good(&self.session.producer());
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.session.is_running()
     }
