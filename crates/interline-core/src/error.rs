@@ -153,6 +153,20 @@ impl Error {
         self
     }
 
+    /// The same error once more, for another event or another caller. The cause is not repeated.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            operation: self.0.operation,
+            transport: self.0.transport,
+            message: self.0.message.clone(),
+            remedy: self.0.remedy.clone(),
+            ambiguous: self.0.ambiguous,
+            source: None,
+        }))
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -257,5 +271,19 @@ mod tests {
             "connect: no broker answers [unavailable]\n  caused by: refused"
         );
         assert!(error.is_transient());
+    }
+
+    #[test]
+    fn an_error_is_told_again_without_its_cause() {
+        let io = std::io::Error::other("refused");
+        let error = Error::new(ErrorKind::Timeout, "publish", "no answer").on("memory");
+        let error = error.remedy("wait").ambiguous().because(io);
+        let again = error.again();
+        assert_eq!(again.to_string(), error.to_string());
+        assert_eq!(
+            (again.kind(), again.is_ambiguous()),
+            (ErrorKind::Timeout, true)
+        );
+        assert!(again.source().is_none());
     }
 }

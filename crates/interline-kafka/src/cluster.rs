@@ -18,10 +18,14 @@ use crate::config::Resolved;
 use crate::error::{self, coded, kafka};
 use crate::ffi;
 use crate::monitor::{Monitor, Watch};
+use crate::served::Served;
 use crate::topics;
 
 /// How often a cluster that does not answer is asked again.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// How often the hub's thread looks whether it is still needed.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How soon a request that failed for now is repeated.
 pub(crate) const AGAIN: Duration = Duration::from_millis(50);
@@ -77,6 +81,7 @@ impl Cluster {
         thread::Builder::new()
             .name("interline-kafka-hub".to_owned())
             .spawn(move || {
+                let hub = Served::new(hub);
                 let mut probed = Instant::now();
                 while let Some(cluster) = weak.upgrade() {
                     if cluster.is_closed() {
@@ -87,7 +92,8 @@ impl Cluster {
                         probed = Instant::now();
                     }
                     drop(cluster);
-                    hub.poll(Duration::from_millis(100));
+                    hub.take_all();
+                    hub.wait(LOOK);
                 }
             })
             .map_err(|cause| {

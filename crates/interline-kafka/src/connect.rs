@@ -169,12 +169,12 @@ const SIGNS: [Sign; 13] = [
     },
     Sign {
         words: "certificate required",
-        what: "wants a client certificate",
-        remedy: "set `tls_cert` and `tls_key`",
+        what: WANTS_CERTIFICATE,
+        remedy: SET_CERTIFICATE,
         is_final: true,
     },
     Sign {
-        words: "bad certificate",
+        words: BAD_CERTIFICATE,
         what: "refuses the client certificate",
         remedy: "set `tls_cert` and `tls_key` to a pair that it trusts",
         is_final: true,
@@ -224,6 +224,9 @@ const SIGNS: [Sign; 13] = [
 ];
 
 const CERTIFICATE: &str = "certificate verify failed";
+const BAD_CERTIFICATE: &str = "bad certificate";
+const WANTS_CERTIFICATE: &str = "wants a client certificate";
+const SET_CERTIFICATE: &str = "set `tls_cert` and `tls_key`";
 const NO_TLS: &str = "does not speak TLS at this port";
 const USE_TLS_PORT: &str = "use the port of its TLS listener, or remove `tls=on`";
 
@@ -240,13 +243,16 @@ fn explain(sign: &Sign, lines: &[String], resolved: &Resolved) -> Error {
         .rev()
         .find(|line| line.contains(sign.words))
         .cloned();
-    let (what, remedy) = if sign.words == CERTIFICATE && is_other_name(resolved) {
-        (
+    let (what, remedy) = match sign.words {
+        CERTIFICATE if is_other_name(resolved) => (
             "has a certificate for another host name",
             "connect by a name that the certificate holds",
-        )
-    } else {
-        (sign.what, sign.remedy)
+        ),
+        // Brokers say so of a missing one too.
+        BAD_CERTIFICATE if resolved.config.shared.tls.cert.is_none() => {
+            (WANTS_CERTIFICATE, SET_CERTIFICATE)
+        }
+        _ => (sign.what, sign.remedy),
     };
     let kind = if sign.is_final {
         ErrorKind::Denied

@@ -7,11 +7,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use interline_core::{Batch, Budget, Fence, Flow, Partition, Position, Recorded};
 use interline_transport::wire::{Decoder, Origin, Style};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::SCHEME;
-use crate::ffi::{Buffer, Message, Messages, Queue};
+use crate::ffi::{Buffer, Message, Messages, Native, Queue};
 use crate::wake::{Bell, Wake};
 
 /// The most messages taken at once, whatever the budget: the buffer of pointers stays small.
@@ -25,10 +24,10 @@ const SLAB: usize = 256 << 10;
 ///
 /// A stopped partition is simply not read. Pausing it in librdkafka would throw away what has
 /// been fetched and survive a later assignment of the same partition.
-pub(crate) struct Fetcher<C: ConsumerContext> {
-    consumer: Arc<BaseConsumer<C>>,
+pub(crate) struct Fetcher {
+    consumer: Arc<dyn Native>,
     wake: Wake,
-    sources: Vec<Source<C>>,
+    sources: Vec<Source>,
     turn: usize,
     buffer: Buffer,
     slab: Slab,
@@ -36,10 +35,10 @@ pub(crate) struct Fetcher<C: ConsumerContext> {
 }
 
 /// One partition that is read.
-pub(crate) struct Source<C: ConsumerContext> {
+pub(crate) struct Source {
     pub(crate) partition: Partition,
     pub(crate) fence: Fence,
-    queue: Queue<C>,
+    queue: Queue,
     flow: Flow,
     /// The offset of the next record, as far as it is known.
     pub(crate) next: i64,
@@ -64,8 +63,8 @@ pub(crate) enum Fetched {
     },
 }
 
-impl<C: ConsumerContext> Fetcher<C> {
-    pub(crate) fn new(consumer: Arc<BaseConsumer<C>>, wake: Wake) -> Self {
+impl Fetcher {
+    pub(crate) fn new(consumer: Arc<dyn Native>, wake: Wake) -> Self {
         Self {
             consumer,
             wake,
@@ -87,7 +86,8 @@ impl<C: ConsumerContext> Fetcher<C> {
         self.close(&partition);
         let bell = Arc::new(Bell::new(&self.wake));
         let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
-        let Some(queue) = Queue::of_partition(&self.consumer, name, index, bell) else {
+        let consumer = Arc::clone(&self.consumer);
+        let Some(queue) = Queue::of_partition(consumer, name, index, bell) else {
             return;
         };
         self.sources.push(Source {
@@ -121,7 +121,7 @@ impl<C: ConsumerContext> Fetcher<C> {
     }
 
     /// Partitions that are open and have been silent since `before`.
-    pub(crate) fn silent(&self, before: Instant) -> impl Iterator<Item = &Source<C>> {
+    pub(crate) fn silent(&self, before: Instant) -> impl Iterator<Item = &Source> {
         self.sources
             .iter()
             .filter(move |source| source.flow == Flow::Open && source.active < before)
@@ -148,6 +148,12 @@ impl<C: ConsumerContext> Fetcher<C> {
         }
     }
 
+    /// Has every partition fall silent, as if the client had forgotten it.
+    #[cfg(feature = "it")]
+    pub(crate) fn stall(&self) {
+        self.sources.iter().for_each(|source| source.queue.stall());
+    }
+
     /// The next batch of any open partition, in turn, or nothing if all are empty.
     pub(crate) fn fetch(&mut self, budget: Budget) -> Option<Fetched> {
         let count = self.sources.len();
@@ -168,7 +174,7 @@ impl<C: ConsumerContext> Fetcher<C> {
     }
 }
 
-impl<C: ConsumerContext> Source<C> {
+impl Source {
     fn take(
         &mut self,
         budget: Budget,

@@ -17,6 +17,7 @@ mod outbox;
 mod places;
 mod publisher;
 mod reader;
+mod served;
 mod token;
 mod topics;
 mod transport;

@@ -62,7 +62,7 @@ struct Part {
 
 struct Reading {
     consumer: Arc<BaseConsumer<Watch>>,
-    fetcher: Fetcher<Watch>,
+    fetcher: Fetcher,
     outbox: Arc<Outbox>,
     parts: BTreeMap<Partition, Part>,
     compared: Instant,
@@ -92,7 +92,7 @@ impl Reader {
                 inbox.woken_by_commands(wake.clone());
                 outbox.woken_by_room(wake.clone());
                 let consumer = Arc::new(consumer);
-                let fetcher = Fetcher::new(Arc::clone(&consumer), wake.clone());
+                let fetcher = Fetcher::new(Arc::<BaseConsumer<_>>::clone(&consumer), wake.clone());
                 let mut reading = Reading {
                     consumer,
                     fetcher,

@@ -67,6 +67,24 @@ impl Transport {
     }
 }
 
+#[cfg(feature = "it")]
+impl Transport {
+    /// Breaks the producers of all publishers for good, for the tests of this crate.
+    #[doc(hidden)]
+    pub fn break_producers(&self) {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.publishers.iter().for_each(Closer::break_producer);
+    }
+
+    /// Has every reading fall silent, for the tests of this crate.
+    #[doc(hidden)]
+    pub fn stall_readings(&self) {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let readings = opened.readings.iter().filter_map(Weak::upgrade);
+        readings.for_each(|reading| reading.send(member::Command::Stall));
+    }
+}
+
 impl interline_core::Transport for Transport {
     type Publisher = Publisher;
     type Feed = Feed;

@@ -11,11 +11,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use interline_core::{
-    AnyTransport, Committed, Outcome, Outgoing, Publisher, PublisherOptions, Start, State, Topic,
+    AnyTransport, Committed, Outcome, Outgoing, Publisher, PublisherOptions, State, Topic,
     Transport,
 };
 use support::{
-    Member, connect, connect_to, group, make, numbered, publish, publisher, topic, url_with, within,
+    Member, connect, connect_to, content, group, make, numbered, publish, publisher, topic,
+    url_with, within,
 };
 
 /// One broker, one breaker.
@@ -27,26 +28,6 @@ async fn broker(verb: &str) {
     let run = move || Command::new("sh").arg("-c").arg(command).status();
     let status = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
     assert!(status.success(), "{verb}: {status}");
-}
-
-/// The numbers in a topic, in order, with copies.
-async fn content(transport: &AnyTransport, topic: &Topic) -> Vec<usize> {
-    use interline_core::{Budget, Pattern, ReadSpec, Reader, Until};
-    let spec = ReadSpec {
-        topics: vec![Pattern::exact(topic.as_str())],
-        start: Start::Earliest,
-        until: Until::End,
-    };
-    let mut reader = within(transport.read(spec)).await.unwrap();
-    let mut numbers = Vec::new();
-    while let Some(batch) = within(reader.next(Budget::default())).await.unwrap() {
-        for record in batch.records {
-            let text = record.envelope.payload().unwrap().to_vec();
-            numbers.push(String::from_utf8(text).unwrap().parse().unwrap());
-        }
-    }
-    numbers.sort_unstable();
-    numbers
 }
 
 /// Publishes 10,000 events with the broker killed after half of them, and started again at once

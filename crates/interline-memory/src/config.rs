@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use interline_core::{Error, Result};
-use interline_transport::settings::{Profile, Shared, config, parse_duration, parse_number};
+use interline_core::Result;
+use interline_transport::settings::{
+    Profile, Shared, config, config_from_url, parse_duration, parse_number,
+};
 use serde::Deserialize;
 
 use crate::SCHEME;
@@ -23,7 +25,7 @@ const KEYS: [&str; 6] = [
 /// use interline_memory::Config;
 ///
 /// let config = Config::try_from("memory://shop?partitions=3&retention=1h")?;
-/// assert_eq!(config.partitions, 3);
+/// assert_eq!(config.shared.url, "memory://shop?partitions=3&retention=1h");
 /// assert!(Config::try_from("memory://shop?partition=3").is_err());
 /// # Ok::<(), interline_core::Error>(())
 /// ```
@@ -74,14 +76,15 @@ pub(crate) struct Resolved {
 }
 
 impl Config {
-    pub(crate) fn resolve(mut self) -> Result<Resolved> {
+    pub(crate) fn resolve(&self) -> Result<Resolved> {
         let (shared, mut address) = self.shared.resolve(SCHEME, &KEYS)?;
+        let mut own = self.clone();
         for key in KEYS {
             if let Some(text) = address.take(key) {
-                self.set(key, &text).map_err(|error| error.on(SCHEME))?;
+                own.set(key, &text).map_err(|error| error.on(SCHEME))?;
             }
         }
-        if self.partitions == 0 || self.partitions > 4_096 || self.capacity == 0 {
+        if own.partitions == 0 || own.partitions > 4_096 || own.capacity == 0 {
             let message = "partitions have to be 1 to 4,096 and the capacity at least 1";
             return Err(config(message, "leave them out for the defaults").on(SCHEME));
         }
@@ -95,11 +98,11 @@ impl Config {
         };
         let name = name.map(|name| format!("{}/{name}", shared.namespace.as_deref().unwrap_or("")));
         let production = shared.profile == Some(Profile::Production);
-        self.shared = shared;
+        own.shared = shared;
         Ok(Resolved {
             name,
             production,
-            config: self,
+            config: own,
         })
     }
 
@@ -116,27 +119,7 @@ impl Config {
     }
 }
 
-impl TryFrom<&str> for Config {
-    type Error = Error;
-
-    fn try_from(url: &str) -> Result<Self> {
-        let config = Self {
-            shared: Shared::from(url),
-            ..Self::default()
-        };
-        let Resolved { mut config, .. } = config.resolve()?;
-        config.shared.url = url.to_owned();
-        Ok(config)
-    }
-}
-
-impl TryFrom<String> for Config {
-    type Error = Error;
-
-    fn try_from(url: String) -> Result<Self> {
-        Self::try_from(&*url)
-    }
-}
+config_from_url!(Config);
 
 fn retention<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;

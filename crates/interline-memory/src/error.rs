@@ -71,12 +71,3 @@ pub(crate) fn live_members(operation: &'static str, group: &str, members: usize)
     .on(SCHEME)
     .remedy("stop them first, and wait 15 s after a crash")
 }
-
-/// The same error once more, for another event of one batch.
-pub(crate) fn again(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.operation(), error.message().to_owned()).on(SCHEME);
-    match error.remedy_text() {
-        Some(remedy) => copy.remedy(remedy.to_owned()),
-        None => copy,
-    }
-}

@@ -33,5 +33,5 @@ where
     C: TryInto<Config>,
     Error: From<C::Error>,
 {
-    Transport::open(config.try_into()?)
+    Transport::open(&config.try_into()?)
 }

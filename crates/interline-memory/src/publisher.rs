@@ -100,7 +100,7 @@ impl Publisher {
             match log {
                 Ok(log) => log.append(run, now, &mut outcomes),
                 Err(error) => {
-                    let refused = run.iter().map(|_| Outcome::Rejected(error::again(&error)));
+                    let refused = run.iter().map(|_| Outcome::Rejected(error.again()));
                     outcomes.extend(refused);
                 }
             }

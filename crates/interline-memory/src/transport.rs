@@ -47,7 +47,7 @@ pub struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn open(config: Config) -> Result<Self> {
+    pub(crate) fn open(config: &Config) -> Result<Self> {
         let Resolved {
             name,
             production,

@@ -170,17 +170,3 @@ pub(crate) fn error(
         .on(SCHEME)
         .remedy(remedy.into())
 }
-
-/// The same error once more, for another event or another caller.
-pub(crate) fn again(known: &Error) -> Error {
-    let copy = error(
-        known.kind(),
-        known.operation(),
-        known.message(),
-        known.remedy_text().unwrap_or_default(),
-    );
-    if known.is_ambiguous() {
-        return copy.ambiguous();
-    }
-    copy
-}

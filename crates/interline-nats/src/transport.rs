@@ -31,7 +31,7 @@ pub struct Transport {
 #[derive(Default)]
 struct Opened {
     publishers: Vec<Closer>,
-    members: Vec<WeakControl<Leased>>,
+    members: Vec<WeakControl>,
 }
 
 impl fmt::Debug for Transport {
@@ -100,7 +100,7 @@ impl interline_core::Transport for Transport {
         opened.members.retain(|member| member.upgrade().is_some());
         opened.members.push(control.downgrade());
         drop(opened);
-        Ok((Feed(feed), Control(control)))
+        Ok((feed, control))
     }
 
     async fn read(&self, spec: ReadSpec) -> Result<Reader> {

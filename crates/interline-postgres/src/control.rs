@@ -14,11 +14,11 @@ use crate::store::Store;
 ///
 /// A checkpoint is stored under member and fence in one transaction, and is on disk when it is
 /// applied.
-pub type Control = lease::Control<Groups>;
+pub type Control = lease::Control;
 
 /// Where groups keep what is theirs, and how they read.
 #[derive(Debug)]
-pub struct Groups {
+pub(crate) struct Groups {
     link: Arc<Link>,
     group: Group,
     timing: Timing,

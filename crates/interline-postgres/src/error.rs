@@ -160,17 +160,3 @@ pub(crate) fn error(
         .on(SCHEME)
         .remedy(remedy.into())
 }
-
-/// The same error once more, for another event of one batch.
-pub(crate) fn again(known: &Error) -> Error {
-    let copy = error(
-        known.kind(),
-        known.operation(),
-        known.message(),
-        known.remedy_text().unwrap_or_default(),
-    );
-    match known.is_ambiguous() {
-        true => copy.ambiguous(),
-        false => copy,
-    }
-}

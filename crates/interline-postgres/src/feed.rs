@@ -18,7 +18,7 @@ pub type Feed = lease::Feed;
 
 /// A member's reading of the partitions that it owns.
 #[derive(Debug)]
-pub struct Source(Fetcher);
+pub(crate) struct Source(Fetcher);
 
 impl Source {
     pub(crate) fn new(link: Arc<Link>, group: &Group) -> Self {

@@ -37,12 +37,11 @@ pub mod native {
 
     pub use crate::admin::Admin;
     pub use crate::connect::declared;
-    pub use crate::control::{Control, Groups};
-    pub use crate::feed::{Feed, Source};
+    pub use crate::control::Control;
+    pub use crate::feed::Feed;
     pub use crate::inbox::Inbox;
     pub use crate::migrate::{Migration, migrations};
     pub use crate::publisher::{Publisher, publish_in, wake};
     pub use crate::reader::Reader;
-    pub use crate::store::Store;
     pub use crate::upkeep::{Upkeep, keep_house};
 }

@@ -19,7 +19,7 @@ use crate::topics::Facts;
 
 /// Where one group keeps its leases and checkpoints of one topic.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     link: Arc<Link>,
     group: Group,
     topic: Topic,

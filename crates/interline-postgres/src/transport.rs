@@ -29,7 +29,7 @@ pub struct Transport {
 #[derive(Debug, Default)]
 struct Opened {
     publishers: Vec<Closer>,
-    members: Vec<WeakControl<Groups>>,
+    members: Vec<WeakControl>,
 }
 
 impl Transport {

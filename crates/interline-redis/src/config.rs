@@ -5,9 +5,10 @@ mod tests;
 
 use std::time::Duration;
 
-use interline_core::{Durability, Error, Result, Topic};
+use interline_core::{Durability, Result, Topic};
 use interline_transport::settings::{
-    Address, Profile, Secret, Shared, config, duration, parse_duration, parse_number,
+    Address, Profile, Secret, Shared, config, config_from_url, duration, parse_duration,
+    parse_number,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -214,38 +215,7 @@ impl Config {
     }
 }
 
-impl TryFrom<&str> for Config {
-    type Error = Error;
-
-    /// A configuration from a URL, checked as a whole.
-    ///
-    /// # Errors
-    /// [`Config`](interline_core::ErrorKind::Config) naming what is wrong, without any secret.
-    fn try_from(url: &str) -> Result<Self> {
-        let config = Self {
-            shared: Shared::from(url),
-            ..Self::default()
-        };
-        config.resolve()?;
-        Ok(config)
-    }
-}
-
-impl TryFrom<String> for Config {
-    type Error = Error;
-
-    fn try_from(url: String) -> Result<Self> {
-        Self::try_from(&*url)
-    }
-}
-
-impl TryFrom<&String> for Config {
-    type Error = Error;
-
-    fn try_from(url: &String) -> Result<Self> {
-        Self::try_from(&**url)
-    }
-}
+config_from_url!(Config);
 
 fn maybe_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = Option::<String>::deserialize(from)?;

@@ -22,20 +22,6 @@ pub(crate) fn closed(operation: &'static str) -> Error {
     Error::closed(operation).on(SCHEME)
 }
 
-/// Each event of a batch gets an error of its own.
-pub(crate) fn copy(known: &Error) -> Error {
-    let copy = error(
-        known.kind(),
-        known.operation(),
-        known.message(),
-        known.remedy_text().unwrap_or_default(),
-    );
-    match known.is_ambiguous() {
-        true => copy.ambiguous(),
-        false => copy,
-    }
-}
-
 /// What the driver says of a connection that cannot be made, in words.
 const WORDS: [(&str, ErrorKind, &str, &str); 8] = [
     (

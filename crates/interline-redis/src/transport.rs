@@ -30,7 +30,7 @@ pub struct Transport {
 #[derive(Debug, Default)]
 struct Opened {
     publishers: Vec<Closer>,
-    members: Vec<WeakControl<Leases>>,
+    members: Vec<WeakControl>,
 }
 
 impl Transport {
@@ -118,7 +118,7 @@ impl interline_core::Transport for Transport {
         let leases = Leases(Arc::clone(&self.server));
         let (feed, control) = lease::subscribe(leases, spec, Timing::default()).await?;
         self.note(|opened| opened.members.push(control.downgrade()));
-        Ok((Feed(feed), Control(control)))
+        Ok((feed, control))
     }
 
     async fn read(&self, spec: ReadSpec) -> Result<Reader> {

@@ -6,4 +6,5 @@ pub mod lease;
 pub mod partition;
 pub mod settings;
 pub mod tally;
+pub mod window;
 pub mod wire;

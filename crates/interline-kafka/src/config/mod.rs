@@ -8,8 +8,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use interline_core::{Error, Result};
-use interline_transport::settings::{Secret, Shared, duration};
+use interline_transport::settings::{Secret, Shared, config_from_url, duration};
 use serde::Deserialize;
 
 pub(crate) use self::resolved::{Names, Resolved, kafka_configs, millis};
@@ -99,38 +98,7 @@ impl Default for Config {
     }
 }
 
-impl TryFrom<&str> for Config {
-    type Error = Error;
-
-    /// A configuration from a URL, checked as a whole.
-    ///
-    /// # Errors
-    /// [`Config`](interline_core::ErrorKind::Config) naming what is wrong, without any secret.
-    fn try_from(url: &str) -> Result<Self> {
-        let config = Self {
-            shared: Shared::from(url),
-            ..Self::default()
-        };
-        config.resolve()?;
-        Ok(config)
-    }
-}
-
-impl TryFrom<String> for Config {
-    type Error = Error;
-
-    fn try_from(url: String) -> Result<Self> {
-        Self::try_from(&*url)
-    }
-}
-
-impl TryFrom<&String> for Config {
-    type Error = Error;
-
-    fn try_from(url: &String) -> Result<Self> {
-        Self::try_from(&**url)
-    }
-}
+config_from_url!(Config);
 
 /// How to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]

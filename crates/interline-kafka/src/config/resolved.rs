@@ -239,8 +239,12 @@ fn check_readable(setting: &str, file: &Path) -> Result<()> {
 }
 
 /// What every client is told unless the user says otherwise.
-const CLIENT: [(&str, &str); 4] = [
+const CLIENT: [(&str, &str); 5] = [
     ("client.id", "interline"),
+    // After which a connection that lost its other end without a word is given up. With the
+    // default of a minute readings would stall for as long, and an event on its way would not be
+    // sent again before its publish timeout.
+    ("socket.timeout.ms", "20000"),
     ("socket.keepalive.enable", "true"),
     ("reconnect.backoff.ms", "50"),
     ("reconnect.backoff.max.ms", "1000"),

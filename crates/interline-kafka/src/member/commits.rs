@@ -8,13 +8,12 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::oneshot;
 
-use super::MemberContext;
 use crate::error::{closed, coded};
 use crate::ffi::Queue;
 
 /// Commits, one request at a time: more would pile up behind a rebalance.
 pub(super) struct Commits {
-    queue: Queue<MemberContext>,
+    queue: Queue,
     waiting: VecDeque<Entry>,
     outstanding: Vec<Entry>,
     requests: Vec<Option<Request>>,
@@ -42,7 +41,7 @@ struct Request {
 }
 
 impl Commits {
-    pub(super) fn new(queue: Queue<MemberContext>) -> Self {
+    pub(super) fn new(queue: Queue) -> Self {
         Self {
             queue,
             waiting: VecDeque::new(),

@@ -36,7 +36,7 @@ pub(crate) use self::topics::{covered, listed};
 use crate::cluster::Cluster;
 use crate::error::kafka;
 use crate::fetch::Fetcher;
-use crate::ffi::Queue;
+use crate::ffi::{Native, Queue};
 use crate::monitor::Watch;
 use crate::outbox::{End, Outbox};
 use crate::wake::{Bell, Wake};
@@ -55,6 +55,8 @@ pub(crate) enum Command {
         flow: Flow,
     },
     Leave,
+    #[cfg(feature = "it")]
+    Stall,
     Close {
         reply: Option<oneshot::Sender<()>>,
     },
@@ -241,9 +243,9 @@ struct Member {
     outbox: Arc<Outbox>,
     inbox: Arc<Inbox>,
     wake: Wake,
-    common: Queue<MemberContext>,
+    common: Queue,
     commits: Commits,
-    fetcher: Fetcher<MemberContext>,
+    fetcher: Fetcher,
     topics: Topics,
     owned: BTreeMap<Partition, Owned>,
     phase: Phase,
@@ -315,10 +317,11 @@ impl Member {
         inbox.woken_by_commands(wake.clone());
         outbox.woken_by_room(wake.clone());
         let bell = || Arc::new(Bell::new(&wake));
+        let client = || -> Arc<dyn Native> { Arc::<BaseConsumer<_>>::clone(&consumer) };
         Some(Self {
-            common: Queue::common(&consumer, bell())?,
-            commits: Commits::new(Queue::for_commits(&consumer, bell())?),
-            fetcher: Fetcher::new(Arc::clone(&consumer), wake.clone()),
+            common: Queue::common(client(), bell())?,
+            commits: Commits::new(Queue::for_commits(client(), bell())?),
+            fetcher: Fetcher::new(client(), wake.clone()),
             cluster,
             spec,
             consumer,

@@ -73,6 +73,8 @@ impl Member {
                     self.is_leaving = true;
                     self.leave_if_free();
                 }
+                #[cfg(feature = "it")]
+                Command::Stall => self.fetcher.stall(),
                 Command::Close { reply } => {
                     let closing = self.closing.get_or_insert_default();
                     closing.is_asked = true;

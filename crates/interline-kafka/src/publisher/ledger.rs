@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use interline_core::{EventId, Outcome, ReceiptSender};
 use interline_transport::tally::Tally;
-use tokio::sync::{Notify, Semaphore};
+use interline_transport::window::{Places, Taken, Window};
 
 /// The bits of a delivery's tag that number the event within its batch.
 const INDEX_BITS: u32 = 20;
@@ -23,11 +23,7 @@ const RETURNED: usize = 256;
 #[derive(Debug)]
 pub(super) struct Ledger {
     batches: Mutex<Batches>,
-    /// Places for events.
-    events: Semaphore,
-    /// Places for bytes, in KiB.
-    kib: Semaphore,
-    settled: Notify,
+    pub(super) window: Window,
     pub(super) tally: Tally,
 }
 
@@ -42,25 +38,16 @@ struct Batch {
     outcomes: Vec<Option<Outcome>>,
     ids: Vec<EventId>,
     missing: usize,
-    /// Places in the window that it still holds.
-    events: usize,
-    kib: usize,
+    /// What it still holds.
+    places: Places,
     sender: Option<ReceiptSender>,
 }
 
-/// Places in the window, held until they are handed to a batch.
-pub(super) struct Places<'l> {
-    events: tokio::sync::SemaphorePermit<'l>,
-    kib: tokio::sync::SemaphorePermit<'l>,
-}
-
 impl Ledger {
-    pub(super) fn new(events: usize, kib: usize) -> Self {
+    pub(super) fn new(window: Window) -> Self {
         Self {
             batches: Mutex::default(),
-            events: Semaphore::new(events.min(Semaphore::MAX_PERMITS)),
-            kib: Semaphore::new(kib),
-            settled: Notify::new(),
+            window,
             tally: Tally::default(),
         }
     }
@@ -69,38 +56,20 @@ impl Ledger {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for room; nothing if the publisher was closed.
-    pub(super) async fn places(&self, events: usize, kib: usize) -> Option<Places<'_>> {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Some(Places {
-            events: self.events.acquire_many(count(events)).await.ok()?,
-            kib: self.kib.acquire_many(count(kib)).await.ok()?,
-        })
-    }
-
-    /// Nobody gets room any more.
-    pub(super) fn close(&self) {
-        self.events.close();
-        self.kib.close();
-    }
-
     /// Opens a batch; the tag of its first event, the others follow.
     pub(super) fn open(
         &self,
         ids: Vec<EventId>,
-        places: Places<'_>,
+        places: Taken<'_>,
         sender: ReceiptSender,
     ) -> usize {
         let batch = Batch {
             outcomes: std::iter::repeat_with(|| None).take(ids.len()).collect(),
             missing: ids.len(),
             ids,
-            events: places.events.num_permits(),
-            kib: places.kib.num_permits(),
+            places: places.keep(),
             sender: Some(sender),
         };
-        places.events.forget();
-        places.kib.forget();
         let mut batches = self.lock();
         let number = batches.next;
         batches.next += 1;
@@ -121,11 +90,10 @@ impl Ledger {
         }
         batch.missing -= 1;
         if batch.missing > 0 {
-            if batch.missing.is_multiple_of(RETURNED) && batch.events > batch.missing {
-                let returned = batch.events - batch.missing;
-                batch.events = batch.missing;
+            if batch.missing.is_multiple_of(RETURNED) {
+                let freed = batch.places.shrink_to(batch.missing);
                 drop(batches);
-                self.events.add_permits(returned);
+                self.window.give_back(freed);
             }
             return;
         }
@@ -137,14 +105,13 @@ impl Ledger {
     }
 
     fn finish(&self, batch: Batch) {
-        self.events.add_permits(batch.events);
-        self.kib.add_permits(batch.kib);
+        self.window.give_back(batch.places);
         let outcomes: Vec<Outcome> = batch.outcomes.into_iter().flatten().collect();
         self.tally.settled(&outcomes);
         if let Some(sender) = batch.sender {
             sender.send(outcomes);
         }
-        self.settled.notify_waiters();
+        self.window.settle();
     }
 
     /// What the batches that are open now have to be waited for with.
@@ -154,16 +121,8 @@ impl Ledger {
 
     /// Waits until every batch opened before `mark` is settled.
     pub(super) async fn settled(&self, mark: usize) {
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            // Before looking, or a batch that settles in between would not be heard of.
-            settled.as_mut().enable();
-            if self.lock().open.range(..mark).next().is_none() {
-                return;
-            }
-            settled.await;
-        }
+        let is_settled = || self.lock().open.range(..mark).next().is_none();
+        self.window.settled(is_settled).await;
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -12,9 +12,11 @@ use interline_core::{
     Capabilities, Durability, Error, ErrorKind, EventId, Outcome, Outgoing, PublisherOptions,
     PublisherStats, Receipt, Result, Topic, limits,
 };
+use interline_transport::window::Window;
 
 use self::ledger::Ledger;
 use self::session::{Deliveries, Session};
+use crate::SCHEME;
 use crate::cluster::{Cluster, TopicFacts};
 use crate::config::kafka_configs;
 use crate::error::{closed, error};
@@ -45,7 +47,6 @@ pub struct Publisher {
     session: Arc<Session>,
     durability: Arc<RwLock<HashMap<String, Durability>>>,
     min_durability: Durability,
-    window: usize,
 }
 
 impl fmt::Debug for Publisher {
@@ -69,18 +70,9 @@ impl Publisher {
         capabilities: Capabilities,
         options: &PublisherOptions,
     ) -> Result<Self> {
-        if options.window == 0 {
-            return Err(error(
-                ErrorKind::Invalid,
-                "publish",
-                "a window of no events lets none through",
-                "set `window` to 1 or more",
-            ));
-        }
-        // What can be acquired at once is counted with 32 bits.
-        let window = options.window.min(1 << 30);
+        let window = Window::new(options.window, WINDOW_KIB).map_err(|error| error.on(SCHEME))?;
         let config = cluster.resolved.producer(options.publish_timeout);
-        let ledger = Arc::new(Ledger::new(window, WINDOW_KIB));
+        let ledger = Arc::new(Ledger::new(window));
         let durability = Arc::new(RwLock::default());
         let deliveries = Deliveries {
             watch: cluster.watch.clone(),
@@ -94,7 +86,6 @@ impl Publisher {
             ledger,
             durability,
             min_durability: options.min_durability.unwrap_or(configured),
-            window,
             cluster,
         })
     }
@@ -184,7 +175,7 @@ impl Publisher {
             let tag = tag + index;
             let check = limits::check(outgoing, &self.capabilities);
             let check = check.and_then(|()| match refused.get(&outgoing.topic) {
-                Some(error) => Err(copy(error)),
+                Some(error) => Err(error.again()),
                 None => Ok(()),
             });
             if let Err(error) = check {
@@ -198,16 +189,6 @@ impl Publisher {
             self.session.send(&producer, &name, &outgoing.envelope, tag);
         }
     }
-}
-
-/// Each event of a batch gets an error of its own.
-fn copy(known: &Error) -> Error {
-    error(
-        known.kind(),
-        "publish",
-        known.message(),
-        known.remedy_text().unwrap_or_default(),
-    )
 }
 
 impl interline_core::Publisher for Publisher {
@@ -232,9 +213,7 @@ impl interline_core::Publisher for Publisher {
         }
         let refused = self.refused_topics(&batch).await;
         let bytes: usize = batch.iter().map(|outgoing| outgoing.envelope.size()).sum();
-        let events = batch.len().min(self.window);
-        let kib = (bytes >> 10).min(WINDOW_KIB);
-        let places = self.ledger.places(events, kib).await;
+        let places = self.ledger.window.take(batch.len(), bytes).await;
         let places = places.ok_or_else(|| closed("publish"))?;
         // From here on nothing waits: a dropped call has sent all or nothing.
         let (sender, receipt) = Receipt::channel(batch.len());
@@ -280,13 +259,18 @@ impl Closer {
         left
     }
 
+    #[cfg(feature = "it")]
+    pub(crate) fn break_producer(&self) {
+        crate::ffi::break_for_good(&self.session.producer());
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.session.is_running()
     }
 
     /// Takes no more events, flushes, and ends the thread.
     pub(crate) async fn close(&self, deadline: Duration) -> Vec<EventId> {
-        self.ledger.close();
+        self.ledger.window.close();
         let left = self.flush(deadline).await;
         self.session.stop();
         left

@@ -22,6 +22,7 @@ use super::ledger::Ledger;
 use crate::error::kafka;
 use crate::ffi::{self, Status};
 use crate::monitor::Watch;
+use crate::served::Served;
 
 /// How often the thread looks whether it is still needed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -133,23 +134,24 @@ impl Session {
     }
 
     fn serve(&self) {
+        let mut served = Served::new(self.producer());
         while !self.stopped.load(Ordering::Acquire) {
-            let producer = self.producer();
-            producer.poll(LOOK);
-            if producer.client().fatal_error().is_some() {
-                self.rebuild();
+            served.take_all();
+            if served.producer().client().fatal_error().is_some() && self.rebuild() {
+                served = Served::new(self.producer());
             }
             if self.ending.load(Ordering::Acquire) && self.context.ledger.is_empty() {
                 return;
             }
+            served.wait(LOOK);
         }
     }
 
-    /// Replaces a producer that met a fatal error. What it held is reported by dropping it: in
-    /// its queue as rejected, on its way as unknown.
-    fn rebuild(&self) {
+    /// Replaces a producer that met a fatal error, if another can be made. What it held is
+    /// reported by dropping it: in its queue as rejected, on its way as unknown.
+    fn rebuild(&self) -> bool {
         let Ok(fresh) = create(&self.config, &self.context) else {
-            return;
+            return false;
         };
         tracing::warn!(target: "interline::kafka", "the producer met a fatal error and is made anew");
         let mut producer = self
@@ -160,6 +162,7 @@ impl Session {
         drop(producer);
         broken.purge(PurgeConfig::default().queue().inflight());
         broken.poll(Duration::ZERO);
+        true
     }
 
     /// Ends the thread once everything on its way has an outcome.

@@ -12,7 +12,7 @@ use interline_core::{
 use interline_kafka::Config;
 
 /// The longest that anything may take; far more than it does.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The broker under test. Without one the test fails: a skipped test proves nothing.
 pub(crate) fn url() -> String {
@@ -108,6 +108,26 @@ pub(crate) fn numbered(from: usize, to: usize, keys: usize) -> Vec<Envelope> {
     (from..to)
         .map(|n| event(Some(&format!("key-{}", n % keys)), &n.to_string()))
         .collect()
+}
+
+/// The numbers in a topic, in order, with copies.
+pub(crate) async fn content(transport: &AnyTransport, topic: &Topic) -> Vec<usize> {
+    use interline_core::{ReadSpec, Reader, Until};
+    let spec = ReadSpec {
+        topics: vec![Pattern::exact(topic.as_str())],
+        start: Start::Earliest,
+        until: Until::End,
+    };
+    let mut reader = within(transport.read(spec)).await.unwrap();
+    let mut numbers = Vec::new();
+    while let Some(batch) = within(reader.next(Budget::default())).await.unwrap() {
+        for record in batch.records {
+            let text = record.envelope.payload().unwrap().to_vec();
+            numbers.push(String::from_utf8(text).unwrap().parse().unwrap());
+        }
+    }
+    numbers.sort_unstable();
+    numbers
 }
 
 /// A member that settles whatever it reads.

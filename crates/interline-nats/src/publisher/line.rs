@@ -12,7 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Shared;
 use super::queue::Answer;
-use crate::error::{Refusal, again, error, protocol};
+use crate::error::{Refusal, error, protocol};
 use crate::link::Session;
 
 /// How often deadlines are looked at.
@@ -144,7 +144,7 @@ async fn resume(shared: &Shared) {
         if let Err(missing) = shared.hub.ask("publish", &topic).await
             && missing.kind() == ErrorKind::NotFound
         {
-            shared.lock().reject_held(&topic, || again(&missing));
+            shared.lock().reject_held(&topic, || missing.again());
         }
     }
     let mut queue = shared.lock();

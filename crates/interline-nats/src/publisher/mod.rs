@@ -13,11 +13,13 @@ use interline_core::{
     Receipt, Result, Topic, limits,
 };
 use interline_transport::partition::for_key;
-use tokio::sync::{Notify, Semaphore};
+use interline_transport::window::Window;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use self::queue::{Entry, Queue};
-use crate::error::{again, closed, error};
+use crate::SCHEME;
+use crate::error::{closed, error};
 use crate::hub::{Facts, Hub};
 
 /// The bytes that may be without outcome before `enqueue` waits, in KiB: 256 MiB.
@@ -34,18 +36,13 @@ const WINDOW_KIB: usize = 256 << 10;
 pub struct Publisher {
     shared: Arc<Shared>,
     min_durability: Durability,
-    window: usize,
 }
 
 /// What the callers of a publisher share with its task.
 struct Shared {
     hub: Arc<Hub>,
     queue: Mutex<Queue>,
-    /// Places for events.
-    events: Semaphore,
-    /// Places for bytes, in KiB.
-    kib: Semaphore,
-    settled: Notify,
+    window: Window,
     /// The publisher was dropped or closed: the task ends when nothing is left to do.
     ending: Notify,
     publish_timeout: Duration,
@@ -73,8 +70,7 @@ impl Closer {
         let Some(shared) = self.0.upgrade() else {
             return Vec::new();
         };
-        shared.events.close();
-        shared.kib.close();
+        shared.window.close();
         let left = shared.flush(deadline).await;
         shared.end();
         left
@@ -83,22 +79,11 @@ impl Closer {
 
 impl Publisher {
     pub(crate) fn new(hub: &Arc<Hub>, options: &PublisherOptions) -> Result<Self> {
-        if options.window == 0 {
-            return Err(error(
-                ErrorKind::Invalid,
-                "publish",
-                "a window of no events lets none through",
-                "set `window` to 1 or more",
-            ));
-        }
-        // What can be acquired at once is counted with 32 bits.
-        let window = options.window.min(1 << 30);
+        let window = Window::new(options.window, WINDOW_KIB).map_err(|error| error.on(SCHEME))?;
         let shared = Arc::new(Shared {
             hub: Arc::clone(hub),
             queue: Mutex::new(Queue::new()),
-            events: Semaphore::new(window),
-            kib: Semaphore::new(WINDOW_KIB),
-            settled: Notify::new(),
+            window,
             ending: Notify::new(),
             publish_timeout: options.publish_timeout,
         });
@@ -107,7 +92,6 @@ impl Publisher {
         Ok(Self {
             shared,
             min_durability: options.min_durability.unwrap_or(configured),
-            window,
         })
     }
 
@@ -162,7 +146,7 @@ impl Publisher {
         let entry = |outgoing: Outgoing| {
             let facts = match topics.get(&outgoing.topic) {
                 Some(Ok(facts)) => Ok(Arc::clone(facts)),
-                Some(Err(error)) => Err(again(error)),
+                Some(Err(error)) => Err(error.again()),
                 // Every topic of the batch was asked for.
                 None => Err(closed("publish")),
             };
@@ -189,21 +173,14 @@ impl interline_core::Publisher for Publisher {
         }
         let topics = self.topics(&batch).await;
         let bytes: usize = batch.iter().map(|outgoing| outgoing.envelope.size()).sum();
-        // A batch larger than the window goes in alone.
-        let events = count(batch.len().min(self.window));
-        let kib = count((bytes >> 10).min(WINDOW_KIB));
-        let refused = |_| closed("publish");
-        let events = shared.events.acquire_many(events).await.map_err(refused)?;
-        let kib = shared.kib.acquire_many(kib).await.map_err(refused)?;
+        let places = shared.window.take(batch.len(), bytes).await;
+        let places = places.ok_or_else(|| closed("publish"))?;
         let entries = self.entries(batch, &topics);
         // From here on nothing waits: a dropped call has sent all or nothing.
-        let places = (events.num_permits(), kib.num_permits());
-        events.forget();
-        kib.forget();
         let (sender, receipt) = Receipt::channel(entries.len());
         let mut queue = shared.lock();
         queue.tally.sent(entries.len(), bytes);
-        queue.push(entries, places, sender);
+        queue.push(entries, places.keep(), sender);
         queue.pump();
         shared.release(queue);
         Ok(receipt)
@@ -232,17 +209,11 @@ impl Shared {
 
     /// Gives the places of settled batches back, and tells those who wait.
     fn release(&self, mut queue: MutexGuard<'_, Queue>) {
-        let (events, kib) = queue.take_places();
-        let is_settled = queue.take_settled();
+        let freed = queue.take_places();
         drop(queue);
-        if events > 0 {
-            self.events.add_permits(events);
-        }
-        if kib > 0 {
-            self.kib.add_permits(kib);
-        }
-        if is_settled {
-            self.settled.notify_waiters();
+        if let Some(freed) = freed {
+            self.window.give_back(freed);
+            self.window.settle();
         }
     }
 
@@ -259,26 +230,13 @@ impl Shared {
 
     /// Waits until everything before `mark` has an outcome.
     async fn settled(&self, mark: u64) {
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            // Before looking, or what settles in between would not be heard of.
-            settled.as_mut().enable();
-            if self.lock().is_settled(mark) {
-                return;
-            }
-            settled.await;
-        }
+        self.window.settled(|| self.lock().is_settled(mark)).await;
     }
 
     fn end(&self) {
         self.lock().is_ending = true;
         self.ending.notify_one();
     }
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// The outcome of an event that got no answer in time.

@@ -13,11 +13,12 @@ use interline_core::{
 };
 use interline_transport::partition::Spreader;
 use interline_transport::tally::Tally;
+use interline_transport::window::Places;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::late;
-use crate::error::{again, closed, denied, error};
+use crate::error::{closed, denied, error};
 use crate::hub::Facts;
 use crate::link::Session;
 use crate::message::encode;
@@ -52,8 +53,8 @@ pub(super) struct Queue {
     batches: BTreeMap<u64, Batch>,
     batch: u64,
     spreader: Spreader,
-    freed: (usize, usize),
-    is_settled: bool,
+    /// The places of batches settled lately.
+    freed: Option<Places>,
     pub(super) is_ending: bool,
     pub(super) tally: Tally,
 }
@@ -108,7 +109,7 @@ enum Hold {
 struct Batch {
     outcomes: Vec<Option<Outcome>>,
     missing: usize,
-    places: (usize, usize),
+    places: Places,
     sender: ReceiptSender,
 }
 
@@ -152,20 +153,14 @@ impl Queue {
             batches: BTreeMap::new(),
             batch: 0,
             spreader: Spreader::starting_at(fastrand::u32(..)),
-            freed: (0, 0),
-            is_settled: false,
+            freed: None,
             is_ending: false,
             tally: Tally::default(),
         }
     }
 
     /// Adds a batch.
-    pub(super) fn push(
-        &mut self,
-        entries: Vec<Entry>,
-        places: (usize, usize),
-        sender: ReceiptSender,
-    ) {
+    pub(super) fn push(&mut self, entries: Vec<Entry>, places: Places, sender: ReceiptSender) {
         let (batch, now) = (self.batch, Instant::now());
         self.batch += 1;
         self.spreader.next_batch();
@@ -445,9 +440,7 @@ impl Queue {
         };
         let outcomes: Vec<Outcome> = batch.outcomes.into_iter().flatten().collect();
         self.tally.settled(&outcomes);
-        self.freed.0 += batch.places.0;
-        self.freed.1 += batch.places.1;
-        self.is_settled = true;
+        self.freed.get_or_insert_default().join(batch.places);
         batch.sender.send(outcomes);
     }
 
@@ -464,14 +457,9 @@ impl Queue {
         }
     }
 
-    /// Places in the window that are free again.
-    pub(super) fn take_places(&mut self) -> (usize, usize) {
-        std::mem::take(&mut self.freed)
-    }
-
-    /// Whether a batch was settled since the last time.
-    pub(super) fn take_settled(&mut self) -> bool {
-        std::mem::take(&mut self.is_settled)
+    /// The places of the batches that were settled since the last time, if any were.
+    pub(super) fn take_places(&mut self) -> Option<Places> {
+        self.freed.take()
     }
 
     /// What has to be settled for all that is queued now to be.
@@ -547,7 +535,7 @@ impl Slot {
 
     fn given_up(&self) -> Outcome {
         match &self.state {
-            State::Held(Hold::Refused(error)) => Outcome::Rejected(again(error)),
+            State::Held(Hold::Refused(error)) => Outcome::Rejected(error.again()),
             _ => late(self.first_sent.is_some(), self.since),
         }
     }

@@ -4,10 +4,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use interline_core::{Error, EventId, Outcome, Outgoing, ReceiptSender};
+use interline_transport::window::Places;
 use tokio::time::Instant;
 use uuid::Uuid;
-
-use crate::error::again;
 
 /// One event as the log stores it, beside its envelope.
 #[derive(Debug)]
@@ -29,8 +28,6 @@ pub(super) struct Call {
     pub(super) headers: Vec<u8>,
     /// When its events are given up.
     pub(super) deadline: Instant,
-    /// Places in the window that it holds, and its size in KiB.
-    pub(super) places: (usize, usize),
     fate: Mutex<Fate>,
 }
 
@@ -39,6 +36,8 @@ struct Fate {
     outcomes: Vec<Option<Outcome>>,
     missing: usize,
     sender: Option<ReceiptSender>,
+    /// What it holds of the window.
+    places: Places,
     /// Events before this one are on their way or may be stored.
     sent: usize,
     /// Events before this one may be stored: a connection was lost that had carried them.
@@ -73,7 +72,7 @@ impl Call {
         number: u64,
         parts: Parts,
         deadline: Instant,
-        places: (usize, usize),
+        places: Places,
         sender: ReceiptSender,
     ) -> Self {
         let missing = parts.outcomes.iter().filter(|o| o.is_none()).count();
@@ -83,11 +82,11 @@ impl Call {
             rows: parts.rows,
             headers: parts.headers,
             deadline,
-            places,
             fate: Mutex::new(Fate {
                 outcomes: parts.outcomes,
                 missing,
                 sender: Some(sender),
+                places,
                 sent: 0,
                 doubtful: 0,
             }),
@@ -160,8 +159,8 @@ impl Call {
             for (at, slot) in fate.outcomes.iter_mut().enumerate() {
                 if slot.is_none() {
                     *slot = Some(match at < sent {
-                        true => Outcome::Unknown(again(why).ambiguous()),
-                        false => Outcome::Rejected(again(why)),
+                        true => Outcome::Unknown(why.again().ambiguous()),
+                        false => Outcome::Rejected(why.again()),
                     });
                 }
             }
@@ -175,8 +174,8 @@ impl Call {
         let doubtful = self.with(|fate| fate.doubtful);
         self.settle(events.map(|at| {
             let outcome = match at < doubtful {
-                true => Outcome::Unknown(again(why).ambiguous()),
-                false => Outcome::Rejected(again(why)),
+                true => Outcome::Unknown(why.again().ambiguous()),
+                false => Outcome::Rejected(why.again()),
             };
             (at, outcome)
         }))
@@ -194,10 +193,11 @@ impl Call {
     }
 }
 
-/// The outcomes of a call, and who waits for them.
+/// The outcomes of a call, who waits for them, and the places that are free again.
 pub(super) struct Settled {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) sender: ReceiptSender,
+    pub(super) places: Places,
 }
 
 impl Fate {
@@ -210,6 +210,7 @@ impl Fate {
         Some(Settled {
             outcomes: outcomes.into_iter().flatten().collect(),
             sender,
+            places: std::mem::take(&mut self.places),
         })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use interline_core::{Error, EventId, Receipt};
 use interline_transport::tally::Tally;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use interline_transport::window::{Taken, Window};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::call::{Call, Chunk, Parts, Settled};
@@ -14,13 +15,9 @@ use super::call::{Call, Chunk, Parts, Settled};
 #[derive(Debug)]
 pub(super) struct Ledger {
     state: Mutex<State>,
-    /// Places for events.
-    events: Semaphore,
-    /// Places for bytes, in KiB.
-    kib: Semaphore,
+    pub(super) window: Window,
     /// Rings for the task that sends.
     pub(super) bell: Notify,
-    settled: Notify,
     pub(super) tally: Tally,
 }
 
@@ -33,20 +30,12 @@ struct State {
     ending: bool,
 }
 
-/// Places in the window, held until they are handed to a call.
-pub(super) struct Places<'l> {
-    events: SemaphorePermit<'l>,
-    kib: SemaphorePermit<'l>,
-}
-
 impl Ledger {
-    pub(super) fn new(events: usize, kib: usize) -> Self {
+    pub(super) fn new(window: Window) -> Self {
         Self {
             state: Mutex::default(),
-            events: Semaphore::new(events.min(Semaphore::MAX_PERMITS)),
-            kib: Semaphore::new(kib),
+            window,
             bell: Notify::new(),
-            settled: Notify::new(),
             tally: Tally::default(),
         }
     }
@@ -55,25 +44,14 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for room; nothing if the publisher was closed.
-    pub(super) async fn places(&self, events: usize, kib: usize) -> Option<Places<'_>> {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Some(Places {
-            events: self.events.acquire_many(count(events)).await.ok()?,
-            kib: self.kib.acquire_many(count(kib)).await.ok()?,
-        })
-    }
-
     /// Takes the events of a call over.
-    pub(super) fn open(&self, parts: Parts, deadline: Instant, places: Places<'_>) -> Receipt {
-        let held = (places.events.num_permits(), places.kib.num_permits());
-        places.events.forget();
-        places.kib.forget();
+    pub(super) fn open(&self, parts: Parts, deadline: Instant, places: Taken<'_>) -> Receipt {
+        let places = places.keep();
         let (sender, receipt) = Receipt::channel(parts.events.len());
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        let call = Arc::new(Call::open(number, parts, deadline, held, sender));
+        let call = Arc::new(Call::open(number, parts, deadline, places, sender));
         state.open.insert(number, Arc::clone(&call));
         state.queue.extend(Call::chunks(&call));
         drop(state);
@@ -87,11 +65,10 @@ impl Ledger {
     pub(super) fn finish(&self, call: &Call, settled: Option<Settled>) {
         let Some(settled) = settled else { return };
         self.lock().open.remove(&call.number);
-        self.events.add_permits(call.places.0);
-        self.kib.add_permits(call.places.1);
+        self.window.give_back(settled.places);
         self.tally.settled(&settled.outcomes);
         settled.sender.send(settled.outcomes);
-        self.settled.notify_waiters();
+        self.window.settle();
     }
 
     /// What is next to be sent.
@@ -139,8 +116,7 @@ impl Ledger {
 
     /// No further event comes; the task ends when the last one is settled.
     pub(super) fn end(&self) {
-        self.events.close();
-        self.kib.close();
+        self.window.close();
         self.lock().ending = true;
         self.bell.notify_one();
     }
@@ -152,16 +128,8 @@ impl Ledger {
     /// Waits until every call opened before now is settled.
     pub(super) async fn settled(&self) {
         let mark = self.lock().next;
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            // Before looking, or a call that settles in between would not be heard of.
-            settled.as_mut().enable();
-            if self.lock().open.range(..mark).next().is_none() {
-                return;
-            }
-            settled.await;
-        }
+        let is_settled = || self.lock().open.range(..mark).next().is_none();
+        self.window.settled(is_settled).await;
     }
 
     /// Gives everything up; the events that had no outcome.

@@ -16,10 +16,12 @@ use std::time::Duration;
 use interline_core::{
     Durability, ErrorKind, EventId, Outgoing, PublisherOptions, PublisherStats, Receipt, Result,
 };
+use interline_transport::window::Window;
 use tokio::time::{Instant, timeout};
 
 use self::ledger::Ledger;
 use self::writer::Writer;
+use crate::SCHEME;
 use crate::error::{closed, error};
 use crate::link::Link;
 
@@ -45,7 +47,6 @@ pub struct Publisher {
     link: Arc<Link>,
     ledger: Arc<Ledger>,
     publish_timeout: Duration,
-    window: usize,
     /// Where events without a key go next.
     spread: AtomicU32,
 }
@@ -65,25 +66,15 @@ pub(crate) struct Closer(Arc<Ledger>);
 
 impl Publisher {
     pub(crate) fn new(link: Arc<Link>, options: &PublisherOptions) -> Result<Self> {
-        if options.window == 0 {
-            return Err(error(
-                ErrorKind::Invalid,
-                "publish",
-                "a window of no events lets none through",
-                "set `window` to 1 or more",
-            ));
-        }
+        let window = Window::new(options.window, WINDOW_KIB).map_err(|error| error.on(SCHEME))?;
         check_durability(options.min_durability, link.capabilities.durability)?;
-        // What can be acquired at once is counted with 32 bits.
-        let window = options.window.min(1 << 30);
-        let ledger = Arc::new(Ledger::new(window, WINDOW_KIB));
+        let ledger = Arc::new(Ledger::new(window));
         let writer = Writer::new(Arc::clone(&link), Arc::clone(&ledger));
         tokio::spawn(writer.run());
         Ok(Self {
             link,
             ledger,
             publish_timeout: options.publish_timeout,
-            window,
             spread: AtomicU32::new(std::process::id()),
         })
     }
@@ -117,9 +108,7 @@ impl interline_core::Publisher for Publisher {
         }
         let known = rows::topics(&self.link, &batch).await;
         let bytes: usize = batch.iter().map(|event| event.envelope.size()).sum();
-        let events = batch.len().min(self.window);
-        let kib = (bytes >> 10).min(WINDOW_KIB);
-        let places = self.ledger.places(events, kib).await;
+        let places = self.ledger.window.take(batch.len(), bytes).await;
         let places = places.ok_or_else(|| closed("publish"))?;
         // From here on nothing waits: a dropped call has sent all or nothing.
         let payloads = batch.iter().filter_map(|event| event.envelope.payload());

@@ -8,7 +8,6 @@ use interline_transport::wire::{Style, for_each_header};
 use sha2::{Digest, Sha256};
 
 use super::call::{Parts, Row};
-use crate::error::again;
 use crate::link::Link;
 use crate::topics::Facts;
 
@@ -52,7 +51,7 @@ pub(super) fn parts(link: &Link, events: Vec<Outgoing>, known: &Known, run: u32)
         last = facts.map(|facts| (&outgoing.topic, facts));
         let row = facts.map(|facts| {
             limits::check(outgoing, &link.capabilities)?;
-            let facts = facts.as_ref().map_err(again)?;
+            let facts = facts.as_ref().map_err(|error| error.again())?;
             let part = partition(&outgoing.envelope, facts.partitions, &mut spreader);
             let start = headers.len() as u32;
             pack_headers(&outgoing.envelope, &mut headers);

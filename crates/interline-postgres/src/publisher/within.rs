@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use interline_core::{Outcome, Outgoing, Receipt, Result};
+use interline_transport::window::Places;
 use tokio::time::Instant;
 use tokio_postgres::Transaction;
 
@@ -68,7 +69,13 @@ pub async fn publish_in(
         }
     }
     let (sender, receipt) = Receipt::channel(parts.events.len());
-    let call = Arc::new(Call::open(0, parts, Instant::now(), (0, 0), sender));
+    let call = Arc::new(Call::open(
+        0,
+        parts,
+        Instant::now(),
+        Places::default(),
+        sender,
+    ));
     let chunks = Call::chunks(&call);
     let batch = Batch {
         events: chunks.iter().map(super::call::Chunk::len).sum(),

@@ -288,7 +288,7 @@ fn number(value: u64) -> Value {
 /// What is said of an event that ran out of time.
 pub(super) fn timed_out(last: Option<&interline_core::Error>) -> interline_core::Error {
     match last {
-        Some(cause) => error::copy(cause),
+        Some(cause) => cause.again(),
         None => error(
             ErrorKind::Timeout,
             "publish",

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Core;
 use super::batch::{Answer, Batch, Run, Session, timed_out};
-use crate::error::{copy, error};
+use crate::error::error;
 use crate::scripts::PUBLISH;
 use crate::topics::Facts;
 
@@ -303,8 +303,8 @@ impl Driver {
         let cause = self.last.take().unwrap_or_else(down);
         let mut first = true;
         self.renew(|batch| match batch.maybe_stored {
-            true => Some(Outcome::Unknown(copy(&cause).ambiguous())),
-            false => std::mem::take(&mut first).then(|| Outcome::Rejected(copy(&cause))),
+            true => Some(Outcome::Unknown(cause.again().ambiguous())),
+            false => std::mem::take(&mut first).then(|| Outcome::Rejected(cause.again())),
         });
     }
 
@@ -334,11 +334,11 @@ impl Driver {
         for mut batch in std::mem::take(&mut self.open) {
             match outcome(&batch) {
                 Some(Outcome::Unknown(cause)) => {
-                    let all = batch.all(|| Outcome::Unknown(copy(&cause)));
+                    let all = batch.all(|| Outcome::Unknown(cause.again()));
                     self.core.settle(all);
                 }
                 Some(Outcome::Rejected(cause)) => {
-                    let all = batch.all(|| Outcome::Rejected(copy(&cause)));
+                    let all = batch.all(|| Outcome::Rejected(cause.again()));
                     self.core.settle(all);
                 }
                 _ => {

@@ -15,15 +15,17 @@ use interline_core::{
     PublisherStats, Receipt, Result, Topic, limits,
 };
 use interline_transport::partition::{Spreader, for_key};
+use interline_transport::window::Window;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::batch::{Outcomes, Packed, Run, Session};
 use self::line::Line;
 use self::ticket::{Ticket, Tickets};
+use crate::SCHEME;
 use crate::client::{Link, Use};
 use crate::codec::{pack, separate_key};
-use crate::error::{closed, copy, error};
+use crate::error::{closed, error};
 use crate::server::Server;
 use crate::topics::Facts;
 
@@ -43,7 +45,6 @@ pub struct Publisher {
     core: Arc<Core>,
     capabilities: Capabilities,
     publish_timeout: Duration,
-    window: usize,
     spreader: Mutex<Spreader>,
 }
 
@@ -77,22 +78,13 @@ impl Publisher {
         capabilities: Capabilities,
         options: &PublisherOptions,
     ) -> Result<Self> {
-        if options.window == 0 {
-            return Err(error(
-                ErrorKind::Invalid,
-                "publish",
-                "a window of no events lets none through",
-                "set `window` to 1 or more",
-            ));
-        }
+        let window = Window::new(options.window, WINDOW_KIB).map_err(|error| error.on(SCHEME))?;
         check_durability(&server, options)?;
-        // What can be acquired at once is counted with 32 bits.
-        let window = options.window.min(1 << 30);
         let link = server.link(Use::Requests).await?;
         let dedupe = server.resolved.config.dedupe_window.unwrap_or_default();
         let core = Core {
             link,
-            tickets: Tickets::new(window, WINDOW_KIB),
+            tickets: Tickets::new(window),
             lines: Mutex::default(),
             window_ms: i64::try_from(dedupe.as_millis()).unwrap_or(i64::MAX),
             stop: watch::Sender::new(false),
@@ -102,7 +94,6 @@ impl Publisher {
             core: Arc::new(core),
             capabilities,
             publish_timeout: options.publish_timeout,
-            window,
             // Publishers that start at the same time do not march in step.
             spreader: Mutex::new(Spreader::starting_at(uuid::Uuid::new_v4().as_fields().0)),
         })
@@ -249,7 +240,7 @@ impl Closer {
         let Some(core) = self.0.upgrade() else {
             return Vec::new();
         };
-        core.tickets.close();
+        core.tickets.window.close();
         let left = core.flush(deadline).await;
         core.stop.send_replace(true);
         left
@@ -264,9 +255,7 @@ impl interline_core::Publisher for Publisher {
         }
         let (topics, missing) = self.topics(&batch).await?;
         let bytes: usize = batch.iter().map(|outgoing| outgoing.envelope.size()).sum();
-        let events = batch.len().min(self.window);
-        let kib = (bytes >> 10).min(WINDOW_KIB);
-        let places = self.core.tickets.places(events, kib).await;
+        let places = self.core.tickets.window.take(batch.len(), bytes).await;
         let places = places.ok_or_else(|| closed("publish"))?;
         // From here on nothing waits: a dropped call has sent all or nothing.
         let (sender, receipt) = Receipt::channel(batch.len());
@@ -322,7 +311,7 @@ impl Publisher {
     fn rejected(&self, batch: &[Outgoing], missing: &HashMap<Topic, Error>) -> Vec<(u32, Outcome)> {
         let judge = |(index, outgoing): (u32, &Outgoing)| {
             let error = match missing.get(&outgoing.topic) {
-                Some(error) => copy(error),
+                Some(error) => error.again(),
                 None => limits::check(outgoing, &self.capabilities).err()?,
             };
             Some((index, Outcome::Rejected(error)))
@@ -334,6 +323,6 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         // Events on their way still get their outcomes: each driver holds what it needs.
-        self.core.tickets.close();
+        self.core.tickets.window.close();
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use interline_core::{EventId, Outcome, Outgoing, ReceiptSender};
 use interline_transport::tally::Tally;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use interline_transport::window::{Places, Taken, Window};
 
 use crate::error::closed;
 
@@ -22,9 +22,7 @@ struct State {
     slots: Vec<Slot>,
     missing: usize,
     sender: Option<ReceiptSender>,
-    /// Places in the window.
-    events: usize,
-    kib: usize,
+    places: Places,
 }
 
 /// How far an event has come.
@@ -40,9 +38,7 @@ enum Slot {
 #[derive(Debug)]
 pub(super) struct Tickets {
     open: Mutex<Open>,
-    events: Semaphore,
-    kib: Semaphore,
-    settled: Notify,
+    pub(super) window: Window,
     pub(super) tally: Tally,
 }
 
@@ -50,12 +46,6 @@ pub(super) struct Tickets {
 struct Open {
     tickets: BTreeMap<u64, Arc<Ticket>>,
     next: u64,
-}
-
-/// Places in the window, held until they are handed to a ticket.
-pub(super) struct Places<'t> {
-    events: SemaphorePermit<'t>,
-    kib: SemaphorePermit<'t>,
 }
 
 impl Ticket {
@@ -80,12 +70,10 @@ impl Ticket {
 }
 
 impl Tickets {
-    pub(super) fn new(events: usize, kib: usize) -> Self {
+    pub(super) fn new(window: Window) -> Self {
         Self {
             open: Mutex::default(),
-            events: Semaphore::new(events.min(Semaphore::MAX_PERMITS)),
-            kib: Semaphore::new(kib),
-            settled: Notify::new(),
+            window,
             tally: Tally::default(),
         }
     }
@@ -94,25 +82,10 @@ impl Tickets {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for room; nothing if the publisher was closed.
-    pub(super) async fn places(&self, events: usize, kib: usize) -> Option<Places<'_>> {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Some(Places {
-            events: self.events.acquire_many(count(events)).await.ok()?,
-            kib: self.kib.acquire_many(count(kib)).await.ok()?,
-        })
-    }
-
-    /// Nobody gets room any more.
-    pub(super) fn close(&self) {
-        self.events.close();
-        self.kib.close();
-    }
-
     pub(super) fn open(
         &self,
         batch: Vec<Outgoing>,
-        places: Places<'_>,
+        places: Taken<'_>,
         sender: ReceiptSender,
     ) -> Arc<Ticket> {
         let mut slots = Vec::new();
@@ -121,11 +94,8 @@ impl Tickets {
             missing: slots.len(),
             slots,
             sender: Some(sender),
-            events: places.events.num_permits(),
-            kib: places.kib.num_permits(),
+            places: places.keep(),
         };
-        places.events.forget();
-        places.kib.forget();
         let mut open = self.lock();
         let ticket = Arc::new(Ticket {
             number: open.next,
@@ -164,7 +134,7 @@ impl Tickets {
             return;
         };
         let slots = std::mem::take(&mut state.slots);
-        let (events, kib) = (state.events, state.kib);
+        let places = std::mem::take(&mut state.places);
         drop(state);
         let outcomes = slots.into_iter().filter_map(|slot| match slot {
             Slot::Done(outcome) => Some(outcome),
@@ -173,10 +143,9 @@ impl Tickets {
         let outcomes: Vec<Outcome> = outcomes.collect();
         self.tally.settled(&outcomes);
         self.lock().tickets.remove(&ticket.number);
-        self.events.add_permits(events);
-        self.kib.add_permits(kib);
+        self.window.give_back(places);
         sender.send(outcomes);
-        self.settled.notify_waiters();
+        self.window.settle();
     }
 
     /// What the tickets that are open now have to be waited for with.
@@ -186,16 +155,8 @@ impl Tickets {
 
     /// Waits until every ticket opened before `mark` is settled.
     pub(super) async fn settled(&self, mark: u64) {
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            // Before looking, or a ticket that settles in between would not be heard of.
-            settled.as_mut().enable();
-            if self.lock().tickets.range(..mark).next().is_none() {
-                return;
-            }
-            settled.await;
-        }
+        let is_settled = || self.lock().tickets.range(..mark).next().is_none();
+        self.window.settled(is_settled).await;
     }
 
     /// Gives up the tickets opened before `mark`: what was never sent is rejected, the rest

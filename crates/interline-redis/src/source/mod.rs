@@ -31,7 +31,6 @@ use self::unread::{Unread, id_of};
 use self::wake::Wake;
 use crate::client::{BLOCK, Link, Use};
 use crate::codec::Unpacker;
-use crate::error::copy;
 use crate::reply::{self, bytes, list, odd};
 use crate::server::Server;
 
@@ -113,7 +112,7 @@ impl lease::Source for Source {
                 return Ok(batch);
             }
             if let Some(failed) = &self.failed {
-                return Err(copy(failed));
+                return Err(failed.again());
             }
             self.begin();
             // It stays here while it is waited for, so that a dropped call loses nothing.

@@ -40,16 +40,8 @@ impl End {
             .remedy("create it again and subscribe anew"),
             Self::Forgotten => Error::new(ErrorKind::Closed, operation, "the group was deleted")
                 .remedy("subscribe anew to begin it again"),
-            Self::Failed(error) => again(error),
+            Self::Failed(error) => error.again(),
         }
         .on(transport)
-    }
-}
-
-fn again(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.operation(), error.message().to_owned());
-    match error.remedy_text() {
-        Some(remedy) => copy.remedy(remedy.to_owned()),
-        None => copy,
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use self::address::{Address, Endpoint};
 pub use self::value::{Secret, duration, parse_duration, parse_number, parse_switch};
+pub use crate::config_from_url;
 
 /// What every transport is configured with.
 ///
@@ -145,6 +146,49 @@ impl Shared {
             )),
         }
     }
+}
+
+/// Makes a transport's `Config` from a URL: `TryFrom` for `&str`, `String` and `&String`.
+///
+/// The type has a field `shared` of type [`Shared`], a default, and a method `resolve(&self)` that
+/// checks it as a whole.
+#[macro_export]
+macro_rules! config_from_url {
+    ($config:ty) => {
+        impl TryFrom<&str> for $config {
+            type Error = interline_core::Error;
+
+            /// A configuration from a URL, checked as a whole.
+            ///
+            /// # Errors
+            /// [`ErrorKind::Config`](interline_core::ErrorKind::Config) naming what is wrong,
+            /// without any secret.
+            fn try_from(url: &str) -> Result<Self, Self::Error> {
+                let config = Self {
+                    shared: $crate::settings::Shared::from(url),
+                    ..Self::default()
+                };
+                config.resolve()?;
+                Ok(config)
+            }
+        }
+
+        impl TryFrom<String> for $config {
+            type Error = interline_core::Error;
+
+            fn try_from(url: String) -> Result<Self, Self::Error> {
+                Self::try_from(&*url)
+            }
+        }
+
+        impl TryFrom<&String> for $config {
+            type Error = interline_core::Error;
+
+            fn try_from(url: &String) -> Result<Self, Self::Error> {
+                Self::try_from(&**url)
+            }
+        }
+    };
 }
 
 impl From<&str> for Shared {

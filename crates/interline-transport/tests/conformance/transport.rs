@@ -18,7 +18,7 @@ use crate::store::{Groups, Store};
 pub(crate) struct Transport {
     memory: interline_memory::Transport,
     groups: Arc<Groups>,
-    members: Mutex<Vec<WeakControl<Home>>>,
+    members: Mutex<Vec<WeakControl>>,
 }
 
 impl Transport {
@@ -30,7 +30,7 @@ impl Transport {
         }
     }
 
-    fn members(&self) -> std::sync::MutexGuard<'_, Vec<WeakControl<Home>>> {
+    fn members(&self) -> std::sync::MutexGuard<'_, Vec<WeakControl>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,7 +72,7 @@ impl Leased for Home {
 impl interline_core::Transport for Transport {
     type Publisher = native::Publisher;
     type Feed = Feed;
-    type Control = Control<Home>;
+    type Control = Control;
     type Reader = native::Reader;
     type Admin = Admin;
 
@@ -88,7 +88,7 @@ impl interline_core::Transport for Transport {
         self.memory.publisher(options).await
     }
 
-    async fn subscribe(&self, spec: SubscribeSpec) -> Result<(Feed, Control<Home>)> {
+    async fn subscribe(&self, spec: SubscribeSpec) -> Result<(Feed, Control)> {
         check_start(&spec.start, &self.capabilities())?;
         if let State::Failed { .. } = self.state() {
             return Err(interline_core::Error::closed("subscribe").on("memory"));

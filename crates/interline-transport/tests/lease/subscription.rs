@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A member that remembers what it owns.
 struct Member {
     feed: Feed,
-    control: Control<Home>,
+    control: Control,
     owned: BTreeMap<Partition, Checkpoint>,
     records: Vec<(Partition, Position)>,
 }

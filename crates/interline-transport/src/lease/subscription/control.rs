@@ -11,53 +11,56 @@ use interline_core::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::shared::{Phase, Shared};
-use super::{Inner, Membership};
-use crate::lease::{End, Entry, LeaseStore, Leased};
+use super::{Membership, Stores};
+use crate::lease::{End, Entry};
 
 /// What a member tells its stores. Cheap to clone.
-#[derive(Debug)]
-pub struct Control<L: Leased> {
-    inner: Arc<Inner<L>>,
+#[derive(Clone, Debug)]
+pub struct Control {
+    shared: Arc<Shared>,
+    stores: Arc<dyn Stores>,
     membership: Arc<Membership>,
-}
-
-impl<L: Leased> Clone for Control<L> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            membership: Arc::clone(&self.membership),
-        }
-    }
 }
 
 /// A control that does not keep its membership alive: for a transport that closes all of them.
 #[derive(Debug)]
-pub struct WeakControl<L: Leased> {
-    inner: Arc<Inner<L>>,
+pub struct WeakControl {
+    shared: Arc<Shared>,
+    stores: Arc<dyn Stores>,
     membership: Weak<Membership>,
 }
 
-impl<L: Leased> WeakControl<L> {
+impl WeakControl {
     /// The control, if any handle of the membership is left.
     #[must_use]
-    pub fn upgrade(&self) -> Option<Control<L>> {
+    pub fn upgrade(&self) -> Option<Control> {
         Some(Control {
-            inner: Arc::clone(&self.inner),
+            shared: Arc::clone(&self.shared),
+            stores: Arc::clone(&self.stores),
             membership: self.membership.upgrade()?,
         })
     }
 }
 
-impl<L: Leased> Control<L> {
-    pub(super) fn new(inner: Arc<Inner<L>>, membership: Arc<Membership>) -> Self {
-        Self { inner, membership }
+impl Control {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        stores: Arc<dyn Stores>,
+        membership: Arc<Membership>,
+    ) -> Self {
+        Self {
+            shared,
+            stores,
+            membership,
+        }
     }
 
     /// A control that does not keep the membership alive.
     #[must_use]
-    pub fn downgrade(&self) -> WeakControl<L> {
+    pub fn downgrade(&self) -> WeakControl {
         WeakControl {
-            inner: Arc::clone(&self.inner),
+            shared: Arc::clone(&self.shared),
+            stores: Arc::clone(&self.stores),
             membership: Arc::downgrade(&self.membership),
         }
     }
@@ -65,7 +68,7 @@ impl<L: Leased> Control<L> {
     /// Stores checkpoints, those of one topic in one step; of what is not owned it is known
     /// without asking.
     async fn store(&self, checkpoints: Vec<Checkpoint>, release: bool) -> Result<Vec<Committed>> {
-        let shared = &*self.inner.shared;
+        let shared = &*self.shared;
         let partitions = checkpoints.iter().map(|c| (c.partition.clone(), c.fence));
         let mut pending = Pending {
             shared,
@@ -84,12 +87,10 @@ impl<L: Leased> Control<L> {
         };
         let me = shared.me();
         let calls = sent.into_iter().map(|(topic, (places, entries))| {
-            let (me, place) = (&me, self.inner.place(&topic));
+            let me = &me;
             async move {
-                let Some(place) = place else {
-                    return (places, Err(gone(operation, &topic)));
-                };
-                let answer = timeout(patience, place.store.commit(me, entries, release)).await;
+                let stored = self.stores.commit(&topic, me, entries, release);
+                let answer = timeout(patience, stored).await;
                 let unanswered = |_| Ok(vec![unanswered; places.len()]);
                 let answer = answer.unwrap_or_else(unanswered);
                 (places, answer)
@@ -101,14 +102,6 @@ impl<L: Leased> Control<L> {
         }
         failed.map_or_else(|| Ok(std::mem::take(&mut pending.answers)), Err)
     }
-}
-
-fn gone(operation: &'static str, topic: &Topic) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        operation,
-        format!("topic `{topic}` was deleted"),
-    )
 }
 
 /// Checkpoints on their way. Dropped, those of a release that have no answer are sent again.
@@ -190,7 +183,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-impl<L: Leased> interline_core::Control for Control<L> {
+impl interline_core::Control for Control {
     async fn commit(&self, checkpoints: Vec<Checkpoint>) -> Result<Vec<Committed>> {
         self.store(checkpoints, false).await
     }
@@ -200,18 +193,18 @@ impl<L: Leased> interline_core::Control for Control<L> {
     }
 
     fn flow(&self, partition: &Partition, fence: Fence, flow: Flow) {
-        self.inner.shared.flow(partition, fence, flow);
+        self.shared.flow(partition, fence, flow);
     }
 
     fn leave(&self) {
-        let shared = &self.inner.shared;
+        let shared = &self.shared;
         shared.change(|state| state.leases.leave());
         // Others should know before the first partition is released.
         shared.hurry();
     }
 
     async fn close(&self, deadline: Duration) -> Result<()> {
-        let shared = &self.inner.shared;
+        let shared = &self.shared;
         let until = Instant::now() + deadline;
         shared.close(until);
         let mut phase = shared.phase.subscribe();

@@ -20,15 +20,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures_util::future::try_join_all;
-use interline_core::{Error, ErrorKind, Result, Start, SubscribeSpec, Topic};
+use futures_util::future::{BoxFuture, FutureExt as _, try_join_all};
+use interline_core::{Committed, Error, ErrorKind, Result, Start, SubscribeSpec, Topic};
 use tokio::task::AbortHandle;
 
 pub use self::control::{Control, WeakControl};
 pub use self::feed::Feed;
 use self::keeper::Keeper;
 use self::shared::Shared;
-use super::{LeaseStore, Leased, Leases, MemberId, Timing};
+use super::{Entry, LeaseStore, Leased, Leases, MemberId, Timing};
 
 /// Joins the group of `spec` as a new member. Topics that are named have to exist.
 ///
@@ -46,7 +46,7 @@ pub async fn subscribe<L: Leased>(
     leased: L,
     spec: SubscribeSpec,
     timing: Timing,
-) -> Result<(Feed, Control<L>)> {
+) -> Result<(Feed, Control)> {
     let topics = leased.topics(&spec).await?;
     check_named(&spec, &topics, leased.scheme())?;
     let mut leases = Leases::new(new_member(&spec), timing);
@@ -77,8 +77,8 @@ pub async fn subscribe<L: Leased>(
     let membership = Arc::new(Membership {
         tasks: [keeper.abort_handle(), reader.abort_handle()],
     });
-    let feed = Feed::new(shared, Arc::clone(&membership));
-    Ok((feed, Control::new(inner, membership)))
+    let feed = Feed::new(Arc::clone(&shared), Arc::clone(&membership));
+    Ok((feed, Control::new(shared, inner, membership)))
 }
 
 fn check_named(spec: &SubscribeSpec, topics: &[Topic], scheme: &'static str) -> Result<()> {
@@ -154,6 +154,40 @@ impl<L: Leased> Inner<L> {
 
     fn forget(&self, topic: &Topic) {
         self.places().remove(topic);
+    }
+}
+
+/// Stores a member's checkpoints, whatever its transport: a control shows nothing of that.
+trait Stores: std::fmt::Debug + Send + Sync {
+    /// Those of one topic, in one step.
+    fn commit<'a>(
+        &'a self,
+        topic: &'a Topic,
+        me: &'a MemberId,
+        entries: Vec<Entry>,
+        release: bool,
+    ) -> BoxFuture<'a, Result<Vec<Committed>>>;
+}
+
+impl<L: Leased> Stores for Inner<L> {
+    fn commit<'a>(
+        &'a self,
+        topic: &'a Topic,
+        me: &'a MemberId,
+        entries: Vec<Entry>,
+        release: bool,
+    ) -> BoxFuture<'a, Result<Vec<Committed>>> {
+        async move {
+            match self.place(topic) {
+                Some(place) => place.store.commit(me, entries, release).await,
+                None => Err(Error::new(
+                    ErrorKind::NotFound,
+                    "commit",
+                    format!("topic `{topic}` was deleted"),
+                )),
+            }
+        }
+        .boxed()
     }
 }
 
