@@ -27,7 +27,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!(a_checkpoint_comes_back_whole),
     scenario!(fences_grow),
     scenario!(an_instance_takes_its_place_back),
-    scenario!(a_replaced_instance_is_stale),
+    scenario!(a_replaced_instance_is_stale, two_members),
     scenario!(flow_stops_and_opens),
     scenario!(a_leaving_member_gets_nothing_back, two_members),
 ];
