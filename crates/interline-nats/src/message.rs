@@ -9,7 +9,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
-use interline_core::{Envelope, Headers, Outgoing, Position, Purpose, Recorded, Topic};
+use interline_core::{Envelope, Headers, Outgoing, Position, Purpose, Recorded, Topic, planted};
 use interline_transport::wire::{Decoder, Origin, Style, for_each_attribute};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
@@ -57,6 +57,9 @@ fn message_id(outgoing: &Outgoing) -> String {
         Purpose::DeadLetter(_) => "dlq",
         Purpose::Return(_) => "ret",
     };
+    if planted::is("dedupe-without-source") {
+        return format!("{purpose}:{}", outgoing.envelope.id());
+    }
     format!("{purpose}:{}", outgoing.identity().simple())
 }
 

@@ -1,6 +1,6 @@
 //! The conformance suite on a real server. `INTERLINE_NATS_URL` names it; `INTERLINE_NATS_KILL`
 //! and `INTERLINE_NATS_START` are shell commands that kill it at once and start it again on its
-//! data.
+//! data. With `INTERLINE_NATS_OPERATOR_URL` the suite runs under the least rights of who makes topics.
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -32,7 +32,12 @@ fn missing(name: &str) -> Error {
 
 fn url() -> Result<String> {
     let name = "INTERLINE_NATS_URL";
-    env::var(name).map_err(|_| missing(name))
+    let url = env::var(name).map_err(|_| missing(name))?;
+    match env::var("INTERLINE_NATS_OPERATOR_URL") {
+        // An encrypted listener is asked for by its own address.
+        Ok(operator) if !url.contains("tls_ca=") => Ok(operator),
+        _ => Ok(url),
+    }
 }
 
 fn failed(cause: impl std::fmt::Display) -> Error {
@@ -61,9 +66,13 @@ async fn write(foreign: Foreign) -> Result<()> {
 /// One message to the first partition, as one writes who knows only the subject. NATS has no
 /// keys; one that is no text is written as the documentation of this transport says.
 fn write_raw(url: &str, foreign: &Foreign) -> std::io::Result<Result<()>> {
-    let address = url.trim_start_matches("nats://");
-    let address = address.rsplit_once('@').map_or(address, |(_, host)| host);
-    let address = address.split(['?', '/']).next().unwrap_or_default();
+    let url = url.trim_start_matches("nats://");
+    let (place, settings) = url.split_once('?').unwrap_or((url, ""));
+    let (login, address) = place.rsplit_once('@').unwrap_or(("", place));
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let namespace = settings
+        .split('&')
+        .find_map(|s| s.strip_prefix("namespace="));
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut block = b"NATS/1.0\r\n".to_vec();
@@ -80,10 +89,12 @@ fn write_raw(url: &str, foreign: &Foreign) -> std::io::Result<Result<()>> {
     block.extend_from_slice(b"\r\n");
     let payload = foreign.payload.clone().unwrap_or_default();
     let subject = format!("{}.0", foreign.topic.as_str().replace('.', "="));
+    let subject = namespace.map_or(subject.clone(), |n| format!("{n}.{subject}"));
     write!(
         stream,
-        "CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true}}\r\n\
-         SUB answer 1\r\nHPUB {subject} answer {} {}\r\n",
+        "CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true,\
+         \"user\":\"{user}\",\"pass\":\"{password}\"}}\r\n\
+         SUB _INBOX.answer 1\r\nHPUB {subject} _INBOX.answer {} {}\r\n",
         block.len(),
         block.len() + payload.len()
     )?;

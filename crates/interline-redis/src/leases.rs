@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fred::types::{Resp3Frame, Value};
 use interline_core::{
     Committed, ErrorKind, Fence, Group, Position, Progress, Result, Start, SubscribeSpec, Topic,
+    planted,
 };
 use interline_transport::checkpoint;
 use interline_transport::lease::{
@@ -133,6 +134,19 @@ impl GroupStore {
         }
     }
 
+    /// Stores checkpoints, whoever owns the partitions: only ever as a planted bug.
+    async fn overwrite(&self, entries: &[Entry]) -> Result<Vec<Committed>> {
+        let pair = |entry: &Entry| {
+            let progress = written(entry.progress.as_ref()?);
+            Some([index(entry.index), progress.into()])
+        };
+        let key = std::iter::once(Value::Bytes(self.keys[5].clone()));
+        let args = key.chain(entries.iter().filter_map(pair).flatten());
+        let link = &self.server.link;
+        link.call("commit", "HSET", args.collect()).await?;
+        Ok(vec![Committed::Applied; entries.len()])
+    }
+
     /// The places at which a reading of all partitions starts, as checkpoints.
     pub(crate) async fn starts(
         &self,
@@ -236,6 +250,9 @@ impl LeaseStore for GroupStore {
         entries: Vec<Entry>,
         release: bool,
     ) -> Result<Vec<Committed>> {
+        if planted::is("unfenced-commit") && !release {
+            return self.overwrite(&entries).await;
+        }
         let triple = |entry: &Entry| {
             let progress = entry.progress.as_ref().map(written).unwrap_or_default();
             [index(entry.index), fence(entry.fence), progress.into()]

@@ -1,8 +1,8 @@
 //! `cargo xtask it --planted`: bugs built in on purpose, each of which the suite must find.
 //!
 //! The crates have a feature `planted` that compiles the bugs in; `INTERLINE_PLANTED=NAME` switches one on. The
-//! testkit's example `planted --list` prints a line `NAME [TRANSPORT [SCENARIO]]` for each: the transport to try it on
-//! (memory unless said) and the scenario that must find it (any, unless said).
+//! testkit's example `planted --list` prints a line `NAME TRANSPORT SCENARIO` for each: the transport to try it on and
+//! the scenario that must find it, or `test:TEST` for a server test of that transport.
 
 use std::process::Command;
 
@@ -12,21 +12,33 @@ use super::{follow, servers_for, test};
 use crate::services::Servers;
 use crate::{Result, exec};
 
+const PLANTED: &[&str] = &["--features", "planted"];
+
 #[derive(Debug, PartialEq, Eq)]
 struct Bug {
     name: String,
     transport: String,
-    scenario: Option<String>,
+    catcher: Catcher,
+}
+
+/// What must find a bug.
+#[derive(Debug, PartialEq, Eq)]
+enum Catcher {
+    Scenario(String),
+    /// A server test: the suite can neither cut a connection nor change what a server has stored.
+    Test(String),
 }
 
 impl Bug {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace().map(str::to_owned);
-        let name = words.next()?;
         Some(Self {
-            name,
-            transport: words.next().unwrap_or_else(|| "memory".into()),
-            scenario: words.next(),
+            name: words.next()?,
+            transport: words.next()?,
+            catcher: words.next().map(|word| match word.strip_prefix("test:") {
+                Some(test) => Catcher::Test(test.to_owned()),
+                None => Catcher::Scenario(word),
+            })?,
         })
     }
 }
@@ -48,6 +60,11 @@ pub(super) fn run(wanted: &[&str], install: bool) -> Result<()> {
     let servers = servers_for(&used, install)?;
     for transport in &used {
         without_bug(transport, &servers)?;
+    }
+    for bug in &bugs {
+        if let Catcher::Test(test) = &bug.catcher {
+            test_without_bug(test, &bug.transport, &servers)?;
+        }
     }
     let caught = bugs
         .iter()
@@ -98,18 +115,39 @@ fn without_bug(transport: &str, servers: &Servers) -> Result<()> {
     report.into_result()
 }
 
-/// The scenarios that failed because of `bug`; only the one that must, if one is named.
+/// The same of a server test.
+fn test_without_bug(test: &str, transport: &str, servers: &Servers) -> Result<()> {
+    println!("\nno bug on {transport}: {test}");
+    let mut report = Report::default();
+    let log = follow(tests(test, transport, servers)?, &mut report)?;
+    match (log, report.counts()) {
+        (None, (1, 0)) => Ok(()),
+        (log, _) => {
+            println!("{}", exec::tail(&log.unwrap_or_default(), 100));
+            Err(format!("{test} on {transport} with no bug switched on").into())
+        }
+    }
+}
+
+/// What failed because of `bug`; only the scenario or the test that must.
 fn caught_by(bug: &Bug, servers: &Servers) -> Result<Vec<String>> {
     println!("\n{} on {}", bug.name, bug.transport);
-    let mut command = suite(&bug.transport, servers)?;
-    command
-        .args(&bug.scenario)
-        .env("INTERLINE_PLANTED", &bug.name);
     let mut report = Report::default();
+    let (catcher, mut command) = match &bug.catcher {
+        Catcher::Scenario(name) => {
+            let mut command = suite(&bug.transport, servers)?;
+            command.arg(name);
+            (name, command)
+        }
+        Catcher::Test(name) => (name, tests(name, &bug.transport, servers)?),
+    };
+    command.env("INTERLINE_PLANTED", &bug.name);
     follow(command, &mut report)?;
-    let mut caught = report.with(Outcome::Failed);
-    caught.retain(|name| bug.scenario.as_ref().is_none_or(|s| s == name));
-    Ok(caught)
+    let is_caught = match bug.catcher {
+        Catcher::Scenario(_) => report.with(Outcome::Failed).contains(catcher),
+        Catcher::Test(_) => report.counts().1 > 0,
+    };
+    Ok(is_caught.then(|| catcher.clone()).into_iter().collect())
 }
 
 /// The suite of `transport` in the build with planted bugs.
@@ -119,24 +157,39 @@ fn suite(transport: &str, servers: &Servers) -> Result<Command> {
         _ => None,
     });
     let args = args.ok_or_else(|| format!("{transport} has no suite"))?;
-    let mut command = test(args, &["--features", "planted"]);
+    let mut command = test(args, PLANTED);
+    servers.show(&[transport], &mut command);
+    Ok(command)
+}
+
+/// A server test of `transport` in the same build.
+fn tests(name: &str, transport: &str, servers: &Servers) -> Result<Command> {
+    let args = STEPS.iter().find_map(|s| match s.what {
+        What::Tests(args) if s.transport == transport && s.name == "server" => Some(args),
+        _ => None,
+    });
+    let args = args.ok_or_else(|| format!("{transport} has no server tests"))?;
+    let mut command = test(args, PLANTED);
+    command.arg(name);
     servers.show(&[transport], &mut command);
     Ok(command)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Bug;
+    use super::{Bug, Catcher};
 
     #[test]
-    fn a_listed_bug_may_name_its_transport_and_scenario() {
+    fn a_listed_bug_names_its_transport_and_what_finds_it() {
         let bug = |line| Bug::parse(line).unwrap();
-        assert_eq!(bug("ack-early").transport, "memory");
-        assert_eq!(bug("commit-next kafka").scenario, None);
         assert_eq!(
-            bug("commit-next kafka crash").scenario.as_deref(),
-            Some("crash")
+            bug("commit-next kafka crash").catcher,
+            Catcher::Scenario("crash".into())
         );
-        assert_eq!(Bug::parse(""), None);
+        assert_eq!(
+            bug("kept nats test:cut").catcher,
+            Catcher::Test("cut".into())
+        );
+        assert_eq!(Bug::parse("commit-next kafka"), None);
     }
 }

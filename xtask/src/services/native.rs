@@ -70,11 +70,14 @@ fn id(args: &[&str]) -> Result<u32> {
 }
 
 /// True if process `pid` runs and its command line contains `mark`; so a number that the system gave to another
-/// process meanwhile is never taken for ours. A zombie counts as ended.
+/// process meanwhile is never taken for ours. A zombie counts as ended once its other threads are: they hold its ports.
 pub(super) fn is_running(pid: u32, mark: &str) -> bool {
     let line = match fs::read(format!("/proc/{pid}/cmdline")) {
         // Empty while a process is being started, and for a zombie; only the latter has no program either.
-        Ok(line) if line.is_empty() => return fs::read_link(format!("/proc/{pid}/exe")).is_ok(),
+        Ok(line) if line.is_empty() => {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            return threads > 1 || fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+        }
         Ok(line) => line,
         Err(_) if Path::new("/proc/self").exists() => return false,
         Err(_) => {

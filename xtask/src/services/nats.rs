@@ -21,6 +21,10 @@ pub(super) const KIND: Kind = Kind {
             "nats://app:{PASSWORD}@127.0.0.1:{PORT}?namespace=interline&profile=production",
         ),
         (
+            "OPERATOR_URL",
+            "nats://interline:{PASSWORD}@127.0.0.1:{PORT}?namespace=interline",
+        ),
+        (
             "TLS_URL",
             "nats://interline:{PASSWORD}@localhost:{PORT}?namespace=interline&tls_ca={DIR}/tls/ca.pem",
         ),

@@ -69,7 +69,9 @@ impl ProducerContext for Deliveries {
                 // The code alone does not tell: a timeout may come before or after sending.
                 match ffi::delivery_status(message) {
                     Status::NotPersisted => Outcome::Rejected(error),
-                    Status::PossiblyPersisted | Status::Persisted => Outcome::Unknown(error),
+                    Status::PossiblyPersisted | Status::Persisted => {
+                        Outcome::Unknown(error.ambiguous())
+                    }
                 }
             }
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use bytes::Bytes;
-use interline_core::{ErrorKind, Result};
+use interline_core::{ErrorKind, Result, planted};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -115,7 +115,9 @@ pub(crate) async fn write(
     revision: u64,
 ) -> Result<u64, Failed> {
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
+    if !planted::is("unfenced-commit") {
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
+    }
     put_with(session, operation, subject, value.into(), Some(headers)).await
 }
 

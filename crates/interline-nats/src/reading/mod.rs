@@ -12,7 +12,9 @@ use std::time::Duration;
 use async_nats::{Message, Subscriber};
 use futures_util::stream::{FuturesUnordered, ReadyChunks};
 use futures_util::{FutureExt as _, StreamExt as _};
-use interline_core::{Batch, BoxFuture, Budget, Error, ErrorKind, Fence, Flow, Partition, Result};
+use interline_core::{
+    Batch, BoxFuture, Budget, Error, ErrorKind, Fence, Flow, Partition, Result, planted,
+};
 use interline_transport::wire::{Decoder, Style};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -221,7 +223,10 @@ impl Reading {
         self.live = None;
         self.opening.clear();
         for part in &mut self.parts {
-            part.broken();
+            match &mut part.stage {
+                Stage::Open(consumer) if planted::is("consumer-kept-after-cut") => consumer.keep(),
+                _ => part.broken(),
+            }
         }
     }
 

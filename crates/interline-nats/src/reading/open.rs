@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use interline_core::{Error, ErrorKind, Partition, Position, Result, Timestamp};
+use interline_core::{Error, ErrorKind, Partition, Position, Result, Timestamp, planted};
 use serde_json::json;
 use tokio::task::unconstrained;
 
@@ -115,6 +115,9 @@ pub(super) async fn open(
     }
     let begin = match &wanted.cursor {
         Cursor::First => Begin::First,
+        Cursor::After { after, .. } if *after > 0 && planted::is("cursor-one-too-far") => {
+            Begin::At(after + 2)
+        }
         Cursor::After { after, .. } => Begin::At(after + 1),
         Cursor::Time(time) => Begin::Time(time.clone()),
     };

@@ -192,6 +192,11 @@ impl Batch {
         self.parts.iter().map(part).collect()
     }
 
+    /// What is said of a batch without having heard of it: only ever as a planted bug.
+    pub(super) fn promised(&self, durability: Durability) -> Outcomes {
+        self.all(|| stored(0, Position::default(), durability))
+    }
+
     /// Reads what the script answered.
     pub(super) fn answer(&self, frame: Resp3Frame, durability: Durability) -> Answer {
         let Some(text) = reply::text(frame) else {

@@ -3,7 +3,7 @@
 use std::vec::IntoIter;
 
 use fred::types::Resp3Frame;
-use interline_core::{Budget, Error, Partition, Position, Recorded};
+use interline_core::{Budget, Error, Partition, Position, Recorded, planted};
 
 use super::part::Part;
 use crate::codec::Unpacker;
@@ -51,7 +51,7 @@ impl Unread {
             };
             size += record.envelope.size();
             if size > budget.bytes && !records.is_empty() {
-                self.held = Some(record);
+                self.held = Some(record).filter(|_| !planted::is("cursor-before-hand-over"));
                 break;
             }
             records.push(record);

@@ -58,6 +58,11 @@ async fn publishing_while_the_server_is_down(harness: &Harness) -> Verdict {
         ..PublisherOptions::default()
     };
     let publisher = scene.transport.publisher(options).await?;
+    // It has a connection that breaks.
+    let first = Outgoing::new(scene.topic.clone(), event("first", 0)?);
+    for outcome in publisher.enqueue(vec![first]).await?.await {
+        check!(outcome.is_ok(), "{outcome:?}");
+    }
     (server.kill)(()).await?;
     let mut waiting = Vec::new();
     for number in 0..50 {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use interline_core::{
-    Admin, Envelope, ErrorKind, EventId, HeaderName, Key, Kind, Outcome, Outgoing, Publisher,
-    PublisherOptions, Timestamp, Topic, TopicSpec, Transport, limits,
+    Admin, Envelope, ErrorKind, EventId, HeaderName, Key, Kind, Outcome, Outgoing, Pattern,
+    Publisher, PublisherOptions, SubscribeSpec, Timestamp, Topic, TopicSpec, Transport, limits,
 };
 
 use super::{dedupe, scenario};
+use crate::member::{Member, Seen, records_of};
 use crate::scene::{Scene, event, key_of, kind, made_topic, noise, number_of, read_all};
 use crate::{Harness, Scenario, Verdict, check, check_eq};
 
@@ -21,6 +22,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!(odd_names),
     scenario!(batch_outcomes_in_order),
     scenario!(many_publishers_lose_nothing),
+    scenario!(nothing_is_passed_while_many_publish),
     scenario!(awaited_publishes_of_a_key_stay_in_order),
     scenario!(a_copy_is_recognised, dedupe),
     scenario!(one_id_on_two_topics),
@@ -319,6 +321,54 @@ async fn many_publishers_lose_nothing(harness: &Harness) -> Verdict {
         "events are missing: {last:?}"
     );
     Ok(())
+}
+
+/// A group that reads while many publish gets every event: it never passes one whose publish began
+/// before that of its neighbours and ends after it.
+async fn nothing_is_passed_while_many_publish(harness: &Harness) -> Verdict {
+    const EVENTS: u64 = 400;
+    let scene = Scene::new(harness, 1).await?;
+    let topics = vec![Pattern::exact(scene.topic.as_str())];
+    let spec = SubscribeSpec::new(scene.group.clone(), topics);
+    let member = Member::join(harness, &scene.transport, spec).await?;
+    member.owns(1).await?;
+    // Batches of different sizes end out of the order in which they began.
+    let publishing = (1..=8_u64).map(|publisher| {
+        let (transport, topic) = (scene.transport.clone(), scene.topic.clone());
+        async move {
+            let handle = transport.publisher(PublisherOptions::default()).await?;
+            let key = format!("publisher-{publisher}");
+            let events: Vec<u64> = (0..EVENTS).collect();
+            for numbers in events.chunks(5 * publisher as usize) {
+                let outgoing = |n: &u64| Ok(Outgoing::new(topic.clone(), event(&key, *n)?));
+                let batch = numbers.iter().map(outgoing).collect::<Verdict<_>>()?;
+                for outcome in handle.enqueue(batch).await?.await {
+                    let _stored = outcome.into_result()?;
+                }
+            }
+            Verdict::Ok(())
+        }
+    });
+    harness
+        .within("8 publishers", try_join_all(publishing))
+        .await??;
+    // Behind everything else in the only partition.
+    scene.publish(&[("last".to_owned(), 0)]).await?;
+    let read = member
+        .until("the last event", |seen| match seen.last() {
+            Some(Seen::Record(_, record)) if key_of(&record.envelope) == "last" => {
+                Some(records_of(seen))
+            }
+            _ => None,
+        })
+        .await?;
+    let found: Verdict<BTreeSet<_>> = read
+        .iter()
+        .map(|(_, r)| Ok((key_of(&r.envelope), number_of(&r.envelope)?)))
+        .collect();
+    let (read, found) = (read.len() as u64 - 1, found?.len() as u64 - 1);
+    check_eq!((read, found), (8 * EVENTS, 8 * EVENTS), "records");
+    member.leave().await
 }
 
 /// Events of one key, each awaited before the next, have growing positions in one partition.

@@ -2,7 +2,7 @@
 
 use interline_core::{
     Admin, Ensured, ErrorKind, Group, GroupInfo, LagAccuracy, Partition, PartitionLag, Pattern,
-    Position, Progress, Range, Recorded, Result, Start, Topic, TopicInfo, TopicSpec,
+    Position, Progress, Recorded, Result, Start, Topic, TopicInfo, TopicSpec,
 };
 
 use super::transport::{Members, Toy, error, index};
@@ -53,14 +53,13 @@ impl Admin for Toy {
         }
         let lag = |group: &Members, (partition, progress): (&Partition, &Progress)| {
             let end = data.partition(partition).map_or(0, Vec::len);
-            let before = progress.frontier.map_or(0, |at| index(at) + 1);
-            let length = |range: &Range| index(range.last) + 1 - index(range.first);
-            let settled = before + progress.done.iter().map(length).sum::<usize>();
+            let settled = progress.frontier.map_or(0, |at| index(at) + 1);
+            let is_open = |at: &usize| !progress.is_done(Position::from(*at as u64));
             PartitionLag {
                 partition: partition.clone(),
                 frontier: progress.frontier,
                 end: end.checked_sub(1).map(|at| Position::from(at as u64)),
-                lag: Some(end.saturating_sub(settled) as u64),
+                lag: Some((settled..end).filter(is_open).count() as u64),
                 accuracy: LagAccuracy::Exact,
                 owner: group.owned.get(partition).map(|_| "the member".to_owned()),
             }

@@ -12,7 +12,7 @@ mod tell;
 
 use std::collections::BTreeMap;
 
-use interline_core::{Checkpoint, Committed, Fence, Flow, Partition, Topic};
+use interline_core::{Checkpoint, Committed, Fence, Flow, Partition, Topic, planted};
 use tokio::time::Instant;
 
 pub use self::share::Calls;
@@ -286,7 +286,11 @@ impl Leases {
     pub fn reads(&self, partition: &Partition, fence: Fence) -> Option<Flow> {
         let slot = self.slot_of(partition)?;
         let held = matches!(slot.state, State::Held { fence: held, .. } if held == fence);
-        (held && slot.told == Some(fence)).then_some(slot.flow)
+        let flow = match planted::is("flow-ignored") {
+            true => Flow::Open,
+            false => slot.flow,
+        };
+        (held && slot.told == Some(fence)).then_some(flow)
     }
 
     /// Sets the flow of a partition that is owned under `fence`, and says whether it changed.
