@@ -5,17 +5,29 @@
     reason = "a command line tool"
 )]
 
+mod baseline;
+mod broker;
+mod clock;
+mod document;
 mod kafka;
+mod latency;
 mod measure;
 mod memory;
+mod nats;
+mod ours;
+mod postgres;
+mod redis;
 mod report;
 mod sample;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
+use crate::baseline::Baseline;
 use crate::measure::Plan;
 use crate::report::Row;
 
@@ -33,15 +45,24 @@ struct Args {
     /// Writes the rows to this file as a JSON list.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Compares with the rows of this file, written by an earlier run.
+    #[arg(long)]
+    baseline: Option<PathBuf>,
+    /// Writes the rows into the tables of this document.
+    #[arg(long, conflicts_with_all = ["quick", "path"])]
+    write: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Transport {
     Memory,
     Kafka,
+    Redis,
+    Nats,
+    Postgres,
 }
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -55,17 +76,38 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let plan = if args.quick { Plan::QUICK } else { Plan::FULL };
-    let wanted = |transport| args.transports.is_empty() || args.transports.contains(&transport);
+    let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     let mut rows: Vec<Row> = Vec::new();
-    if wanted(Transport::Memory) {
-        rows.extend(memory::rows(plan, &args.path)?);
-    }
-    if wanted(Transport::Kafka) {
-        rows.extend(kafka::rows(plan, &args.path)?);
+    for transport in Transport::value_variants() {
+        if args.transports.is_empty() || args.transports.contains(transport) {
+            rows.extend(transport.rows(plan, &args.path)?);
+        }
     }
     report::print(&rows);
+    if let Some(baseline) = baseline {
+        baseline.print(&rows);
+    }
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_vec_pretty(&rows)?)?;
     }
-    Ok(())
+    if let Some(file) = &args.write {
+        document::write(file, &rows)?;
+    }
+    match rows.iter().find(|row| !row.is_whole()) {
+        Some(row) => Err(format!("{}, {}: no figures", row.transport, row.path).into()),
+        None if rows.is_empty() => Err("no row has such a path".into()),
+        None => Ok(()),
+    }
+}
+
+impl Transport {
+    fn rows(self, plan: Plan, path: &str) -> Result<Vec<Row>> {
+        match self {
+            Self::Memory => memory::rows(plan, path),
+            Self::Kafka => broker::rows::<kafka::Kafka>(plan, path),
+            Self::Redis => broker::rows::<redis::Redis>(plan, path),
+            Self::Nats => broker::rows::<nats::Nats>(plan, path),
+            Self::Postgres => broker::rows::<postgres::Postgres>(plan, path),
+        }
+    }
 }
