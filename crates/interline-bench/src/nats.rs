@@ -127,9 +127,9 @@ impl Nats {
     }
 }
 
-/// Asks JetStream for something; what it refuses is an error.
-async fn ask(client: &Client, what: &str, body: &Value) -> Result<Value> {
-    let body = serde_json::to_vec(body)?;
+/// Asks JetStream for something; what it refuses is an error. Some requests have to be empty.
+async fn ask(client: &Client, what: &str, body: Option<&Value>) -> Result<Value> {
+    let body = body.map_or(Ok(Vec::new()), serde_json::to_vec)?;
     let answer = client
         .request(format!("$JS.API.{what}"), body.into())
         .await?;
@@ -306,7 +306,12 @@ impl Reading {
             "filter_subjects": filters,
         });
         let body = json!({ "stream_name": topic.as_str(), "config": config, "action": "create" });
-        ask(&client, &format!("CONSUMER.CREATE.{topic}.{name}"), &body).await?;
+        ask(
+            &client,
+            &format!("CONSUMER.CREATE.{topic}.{name}"),
+            Some(&body),
+        )
+        .await?;
         Ok(Self {
             client,
             inbox,
@@ -382,7 +387,7 @@ impl Checkpoints {
             "discard": "new",
             "num_replicas": 1,
         });
-        ask(&client, &format!("STREAM.CREATE.{bucket}"), &config).await?;
+        ask(&client, &format!("STREAM.CREATE.{bucket}"), Some(&config)).await?;
         Ok(Self {
             client,
             bucket,
@@ -429,7 +434,7 @@ impl Checkpoints {
         ask(
             &self.client,
             &format!("STREAM.DELETE.{}", self.bucket),
-            &Value::Null,
+            None,
         )
         .await?;
         Ok(())
