@@ -85,28 +85,36 @@ pub(crate) struct Events {
     pub(crate) awaited: usize,
 }
 
-/// The rows whose path contains `path`.
-pub(crate) fn rows<B: Broker>(plan: Plan, path: &str) -> Result<Vec<Row>> {
+/// Measures the rows whose path contains `path`, and shows each at once.
+pub(crate) fn rows<B: Broker>(plan: Plan, path: &str, rows: &mut Vec<Row>) -> Result<()> {
     let wants = |names: &[&str]| names.iter().any(|name| name.contains(path));
+    let mut add = |measured: &mut dyn Iterator<Item = Row>| {
+        for row in measured.filter(|row| row.path.contains(path)) {
+            row.print();
+            rows.push(row);
+        }
+    };
     let bench = Bench::<B>::new(plan)?;
-    let mut rows = Vec::new();
     for (at, payload) in [128, 1_024].into_iter().enumerate() {
         let samples = Sample::all(B::STYLE, KEYS, payload)?;
         if wants(&[PUBLISH, BARE]) {
-            rows.extend(bench.publish(&samples, B::EVENTS.published[at], payload)?);
+            let events = B::EVENTS.published[at];
+            add(&mut bench.publish(&samples, events, payload)?.into_iter());
         }
         if wants(&[CONSUME]) {
-            rows.push(bench.consume(&samples, B::EVENTS.consumed[at], payload)?);
+            let events = B::EVENTS.consumed[at];
+            add(&mut std::iter::once(
+                bench.consume(&samples, events, payload)?,
+            ));
         }
         if wants(&[P50, P99]) {
-            rows.extend(bench.awaited(&samples, payload)?);
+            add(&mut bench.awaited(&samples, payload)?.into_iter());
         }
     }
     if wants(&latency::PATHS) {
-        rows.extend(bench.paced()?);
+        add(&mut bench.paced()?.into_iter());
     }
-    rows.retain(|row| row.path.contains(path));
-    Ok(rows)
+    Ok(())
 }
 
 /// The server, and what is needed to measure at it.

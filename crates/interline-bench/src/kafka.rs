@@ -45,9 +45,9 @@ impl Broker for Kafka {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [1_000_000, 400_000],
-        consumed: [2_000_000, 800_000],
-        awaited: 4_000,
+        published: [600_000, 200_000],
+        consumed: [1_500_000, 500_000],
+        awaited: 3_000,
     };
 
     async fn new(url: &str) -> Result<Self> {

@@ -78,12 +78,12 @@ fn run(args: &Args) -> Result<()> {
     let plan = if args.quick { Plan::QUICK } else { Plan::FULL };
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     let mut rows: Vec<Row> = Vec::new();
+    report::print_head();
     for transport in Transport::value_variants() {
         if args.transports.is_empty() || args.transports.contains(transport) {
-            rows.extend(transport.rows(plan, &args.path)?);
+            transport.rows(plan, &args.path, &mut rows)?;
         }
     }
-    report::print(&rows);
     if let Some(baseline) = baseline {
         baseline.print(&rows);
     }
@@ -101,13 +101,19 @@ fn run(args: &Args) -> Result<()> {
 }
 
 impl Transport {
-    fn rows(self, plan: Plan, path: &str) -> Result<Vec<Row>> {
+    /// Adds the rows whose path contains `path`.
+    fn rows(self, plan: Plan, path: &str, rows: &mut Vec<Row>) -> Result<()> {
         match self {
-            Self::Memory => memory::rows(plan, path),
-            Self::Kafka => broker::rows::<kafka::Kafka>(plan, path),
-            Self::Redis => broker::rows::<redis::Redis>(plan, path),
-            Self::Nats => broker::rows::<nats::Nats>(plan, path),
-            Self::Postgres => broker::rows::<postgres::Postgres>(plan, path),
+            Self::Memory => {
+                let measured = memory::rows(plan, path)?;
+                measured.iter().for_each(Row::print);
+                rows.extend(measured);
+                Ok(())
+            }
+            Self::Kafka => broker::rows::<kafka::Kafka>(plan, path, rows),
+            Self::Redis => broker::rows::<redis::Redis>(plan, path, rows),
+            Self::Nats => broker::rows::<nats::Nats>(plan, path, rows),
+            Self::Postgres => broker::rows::<postgres::Postgres>(plan, path, rows),
         }
     }
 }

@@ -50,9 +50,9 @@ impl Broker for Nats {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [150_000, 120_000],
-        consumed: [400_000, 250_000],
-        awaited: 8_000,
+        published: [80_000, 60_000],
+        consumed: [200_000, 120_000],
+        awaited: 5_000,
     };
 
     async fn new(url: &str) -> Result<Self> {

@@ -87,9 +87,9 @@ impl Broker for Postgres {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [100_000, 60_000],
-        consumed: [300_000, 150_000],
-        awaited: 2_000,
+        published: [60_000, 40_000],
+        consumed: [200_000, 100_000],
+        awaited: 1_500,
     };
 
     async fn new(url: &str) -> Result<Self> {

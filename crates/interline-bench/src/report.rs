@@ -243,8 +243,8 @@ impl Target {
     }
 }
 
-/// A table for people.
-pub(crate) fn print(rows: &[Row]) {
+/// The head of a table for people.
+pub(crate) fn print_head() {
     println!(
         "{:<9} {:<44} {:>5} {:>10} {:>10} {:>5} {:>15} {:>15} {:>6} {:>7}  target",
         "transport",
@@ -258,30 +258,28 @@ pub(crate) fn print(rows: &[Row]) {
         "spread",
         "foreign"
     );
-    for row in rows {
+}
+
+impl Row {
+    /// A line of the table, as soon as it is measured.
+    pub(crate) fn print(&self) {
         println!(
             "{:<9} {:<44} {:>5} {:>10} {:>10} {:>5} {:>15} {:>15} {:>5.0}% {:>7}  {}",
-            row.transport,
-            row.path,
-            row.payload,
-            row.figure(row.ours),
-            or_dash(row.raw.map(|raw| row.figure(raw))),
-            or_dash(row.ratio.map(|ratio| format!("{ratio:.2}"))),
-            pair(Some(row.cpu_us), row.raw_cpu_us),
-            pair(row.server_us, row.raw_server_us),
-            row.spread * 100.0,
-            or_dash(row.foreign.map(|foreign| format!("{foreign:.2}"))),
-            row.verdict(),
+            self.transport,
+            self.path,
+            self.payload,
+            self.figure(self.ours),
+            or_dash(self.raw.map(|raw| self.figure(raw))),
+            or_dash(self.ratio.map(|ratio| format!("{ratio:.2}"))),
+            pair(Some(self.cpu_us), self.raw_cpu_us),
+            pair(self.server_us, self.raw_server_us),
+            self.spread * 100.0,
+            or_dash(self.foreign.map(|foreign| format!("{foreign:.2}"))),
+            self.verdict(),
         );
-    }
-    let paced = rows
-        .iter()
-        .filter_map(|row| Some((row, row.waits.as_ref()?)));
-    for (row, waits) in paced {
-        print!(
-            "\n{}, {}, {} bytes: {waits}",
-            row.transport, row.path, row.payload
-        );
+        if let Some(waits) = &self.waits {
+            print!("{waits}");
+        }
     }
 }
 

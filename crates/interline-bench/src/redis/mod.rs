@@ -42,9 +42,9 @@ impl Broker for Redis {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [300_000, 120_000],
-        consumed: [400_000, 200_000],
-        awaited: 8_000,
+        published: [150_000, 60_000],
+        consumed: [250_000, 150_000],
+        awaited: 5_000,
     };
 
     async fn new(url: &str) -> Result<Self> {
