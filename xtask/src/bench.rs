@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: our paths beside the raw clients, on the servers that `it` uses.
 
 use std::path::absolute;
+use std::process::Command;
 
 use crate::it::{TRANSPORTS, servers_for};
+use crate::services::Servers;
 use crate::{Result, exec, in_ci, root, take_flag, take_value};
 
 /// Where the figures stand for readers.
@@ -21,30 +23,46 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     if take_flag(&mut args, "--write") {
         files.push(("--write", root().join(DOCUMENT)));
     }
-    let named = |t: &&&str| args.iter().any(|a| a == **t);
-    let mut wanted: Vec<&str> = TRANSPORTS.iter().filter(named).copied().collect();
-    if wanted.is_empty() {
-        wanted = TRANSPORTS.to_vec();
-    }
-    // A quick run shows that it works and not how fast: what the tests have built will do.
-    let profile = match args.iter().any(|a| a == "--quick") {
-        true => "dev",
-        false => "bench",
-    };
-    let servers = servers_for(&wanted, install)?;
-    let mut bench = exec::cargo();
-    bench.args([
-        "run",
-        "--profile",
-        profile,
-        "--package",
-        "interline-bench",
-        "--",
-    ]);
-    bench.args(&args);
+    let mut bench = Bench::prepare(&args, install)?;
     for (option, file) in files {
-        bench.arg(option).arg(file);
+        bench.command.arg(option).arg(file);
     }
-    servers.show(&wanted, &mut bench);
-    exec::run(&mut bench)
+    exec::run(&mut bench.command)
+}
+
+/// Whether every row still produces figures, however large. What it prints is shown only if it
+/// fails.
+pub(crate) fn quick(install: bool) -> Result<()> {
+    let mut bench = Bench::prepare(&["--quick".to_owned()], install)?;
+    exec::output(&mut bench.command).map(drop)
+}
+
+/// The bench program, with the servers that it needs while it runs.
+struct Bench {
+    command: Command,
+    _servers: Servers,
+}
+
+impl Bench {
+    fn prepare(args: &[String], install: bool) -> Result<Self> {
+        let named = |t: &&&str| args.iter().any(|a| a == **t);
+        let mut wanted: Vec<&str> = TRANSPORTS.iter().filter(named).copied().collect();
+        if wanted.is_empty() {
+            wanted = TRANSPORTS.to_vec();
+        }
+        // A quick run shows that it works and not how fast: a build without optimisation will do.
+        let profile = match args.iter().any(|a| a == "--quick") {
+            true => "dev",
+            false => "bench",
+        };
+        let servers = servers_for(&wanted, install)?;
+        let mut command = exec::cargo();
+        let run = ["run", "--profile", profile, "--package", "interline-bench"];
+        command.args(run).arg("--").args(args);
+        servers.show(&wanted, &mut command);
+        Ok(Self {
+            command,
+            _servers: servers,
+        })
+    }
 }

@@ -4,6 +4,10 @@
     clippy::print_stderr,
     reason = "a command line tool"
 )]
+#![expect(
+    clippy::future_not_send,
+    reason = "one thread runs all of them, as long as they are measured"
+)]
 
 mod baseline;
 mod broker;
