@@ -1,33 +1,68 @@
 //! `cargo xtask bench`: our paths beside the raw clients, on the servers that `it` uses.
 
-use crate::it::{TRANSPORTS, servers_for};
-use crate::{Result, exec, in_ci, take_flag, take_value};
+use std::path::absolute;
+use std::process::Command;
 
-/// The verb. Everything but `--install` goes to the bench program.
+use crate::it::{TRANSPORTS, servers_for};
+use crate::services::Servers;
+use crate::{Result, exec, in_ci, root, take_flag, take_value};
+
+/// Where the figures stand for readers.
+const DOCUMENT: &str = "docs/performance.md";
+
+/// The verb. What it does not know goes to the bench program.
 pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     let install = take_flag(&mut args, "--install") || in_ci();
-    let json = take_value(&mut args, "--json")?;
-    let named = |t: &&&str| args.iter().any(|a| a == **t);
-    let mut wanted: Vec<&str> = TRANSPORTS.iter().filter(named).copied().collect();
-    if wanted.is_empty() {
-        wanted = TRANSPORTS.to_vec();
-    }
-    let servers = servers_for(&wanted, install)?;
-    let mut bench = exec::cargo();
-    bench
-        .args([
-            "run",
-            "--profile",
-            "bench",
-            "--package",
-            "interline-bench",
-            "--",
-        ])
-        .args(&args);
-    if let Some(file) = json {
+    let mut files = Vec::new();
+    for option in ["--json", "--baseline"] {
         // cargo runs in the root, the caller may not be there.
-        bench.arg("--json").arg(std::path::absolute(file)?);
+        if let Some(file) = take_value(&mut args, option)? {
+            files.push((option, absolute(file)?));
+        }
     }
-    servers.show(&wanted, &mut bench);
-    exec::run(&mut bench)
+    if take_flag(&mut args, "--write") {
+        files.push(("--write", root().join(DOCUMENT)));
+    }
+    let mut bench = Bench::prepare(&args, install)?;
+    for (option, file) in files {
+        bench.command.arg(option).arg(file);
+    }
+    exec::run(&mut bench.command)
+}
+
+/// Whether every row still produces figures, however large. What it prints is shown only if it
+/// fails.
+pub(crate) fn quick(install: bool) -> Result<()> {
+    let mut bench = Bench::prepare(&["--quick".to_owned()], install)?;
+    exec::output(&mut bench.command).map(drop)
+}
+
+/// The bench program, with the servers that it needs while it runs.
+struct Bench {
+    command: Command,
+    _servers: Servers,
+}
+
+impl Bench {
+    fn prepare(args: &[String], install: bool) -> Result<Self> {
+        let named = |t: &&&str| args.iter().any(|a| a == **t);
+        let mut wanted: Vec<&str> = TRANSPORTS.iter().filter(named).copied().collect();
+        if wanted.is_empty() {
+            wanted = TRANSPORTS.to_vec();
+        }
+        // A quick run shows that it works and not how fast: a build without optimisation will do.
+        let profile = match args.iter().any(|a| a == "--quick") {
+            true => "dev",
+            false => "bench",
+        };
+        let servers = servers_for(&wanted, install)?;
+        let mut command = exec::cargo();
+        let run = ["run", "--profile", profile, "--package", "interline-bench"];
+        command.args(run).arg("--").args(args);
+        servers.show(&wanted, &mut command);
+        Ok(Self {
+            command,
+            _servers: servers,
+        })
+    }
 }

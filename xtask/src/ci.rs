@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::it::report::Report;
-use crate::{Result, exec, in_ci, it, services, take_flag, tidy, tools};
+use crate::{Result, bench, exec, in_ci, it, services, take_flag, tidy, tools};
 
 /// What one step adds to the sum, or why it failed.
 type Outcome = Result<Report>;
@@ -39,6 +39,9 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<ExitCode> {
     }
     step(&mut sum, "tidy", || tidy::run().map(|()| Report::default()));
     step(&mut sum, "it", || it::run_all(it::TRANSPORTS, install));
+    step(&mut sum, "bench, quick", || {
+        bench::quick(install).map(|()| Report::default())
+    });
     // Advisories change without a change of ours: .github/workflows looks at them.
     if exec::succeeds("cargo", &["deny", "--version"]) {
         step(&mut sum, "deny", || {

@@ -22,8 +22,8 @@ cargo xtask VERB
   it [TRANSPORT..] [--install]       all tests and examples that need a server; a table at the end
   it --planted                       prove that the suite finds each bug planted for it
   ci [--install]                     everything that must hold before a change is taken
-  bench [TRANSPORT..] [--quick] [--json FILE]
-                                     our paths beside the raw clients
+  bench [TRANSPORT..] [--quick] [--json FILE] [--baseline FILE] [--write]
+                                     our paths beside the raw clients; --write puts the figures into docs/performance.md
   tidy                               size, arrows, dependencies, documents, forbidden words
   services up [NAME..] [--install]   start real servers and leave them running: kafka, redis, nats, postgres
   services status|env|down [NAME..]  look at them, print their environment, stop them

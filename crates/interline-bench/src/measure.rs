@@ -1,12 +1,11 @@
 //! Alternating rounds and what they cost.
 
-use std::time::{Duration, Instant};
-
-use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Result;
+use crate::clock::{Clock, Inside, Machine, Outside};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +23,7 @@ impl Plan {
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 1,
-        divide: 20,
+        divide: 200,
     };
 }
 
@@ -34,6 +33,8 @@ pub(crate) struct Round {
     events: usize,
     wall: Duration,
     cpu: Duration,
+    server: Option<Duration>,
+    foreign: Option<Duration>,
     /// How long each event took, from the shortest to the longest; empty where they overlap.
     waits: Vec<Duration>,
 }
@@ -44,9 +45,19 @@ impl Round {
         self.count() / self.wall.as_secs_f64()
     }
 
-    /// Microseconds of processor time for one event.
+    /// Microseconds of this process for one event.
     pub(crate) fn cpu_us(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.count()
+    }
+
+    /// Microseconds of the server for one event, if it can be told.
+    pub(crate) fn server_us(&self) -> Option<f64> {
+        Some(self.server?.as_secs_f64() * 1e6 / self.count())
+    }
+
+    /// How many processors others kept busy, if it can be told.
+    pub(crate) fn foreign(&self) -> Option<f64> {
+        Some(self.foreign?.as_secs_f64() / self.wall.as_secs_f64())
     }
 
     /// Adds how long each event took.
@@ -70,36 +81,48 @@ impl Round {
 
 /// A clock that is running.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    wall: Instant,
-    cpu: Duration,
+pub(crate) struct Watch<C> {
+    clock: C,
+    inside: Inside,
+    outside: Outside,
 }
 
-impl Watch {
+impl Watch<Machine> {
+    /// On this machine, for what needs no server.
     pub(crate) fn start() -> Self {
+        Self::on(Machine::default())
+    }
+}
+
+impl<C: Clock> Watch<C> {
+    pub(crate) fn on(clock: C) -> Self {
+        let outside = clock.outside();
         Self {
-            cpu: cpu_time(),
-            wall: Instant::now(),
+            inside: clock.inside(),
+            outside,
+            clock,
         }
     }
 
     pub(crate) fn stop(&self, events: usize) -> Round {
+        let (inside, outside) = (self.clock.inside(), self.clock.outside());
+        let since =
+            |now: Option<Duration>, then: Option<Duration>| Some(now?.saturating_sub(then?));
+        let cpu = inside.cpu.saturating_sub(self.inside.cpu);
+        let server = since(outside.server, self.outside.server);
+        let all = since(outside.all, self.outside.all);
+        let foreign = all
+            .zip(server)
+            .map(|(all, server)| all.saturating_sub(cpu + server));
         Round {
             events,
-            wall: self.wall.elapsed(),
-            cpu: cpu_time().saturating_sub(self.cpu),
+            wall: inside.wall.saturating_sub(self.inside.wall),
+            cpu,
+            server,
+            foreign,
             waits: Vec::new(),
         }
     }
-}
-
-/// The processor time of this process with all its threads.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
 }
 
 /// One side of a comparison: runs a round of it.
@@ -130,11 +153,13 @@ pub(crate) fn one_core() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// The middle value, and the distance of the extremes over it.
+/// The middle value, and how far apart the middle half of the values is, over it.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    let (Some(low), Some(high)) = (values.first(), values.last()) else {
+    let quarter = values.len() / 4;
+    let ends = (values.get(quarter), values.iter().nth_back(quarter));
+    let (Some(low), Some(high)) = ends else {
         return (0.0, 0.0);
     };
     let middle = values[values.len() / 2];

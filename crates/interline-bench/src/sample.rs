@@ -1,4 +1,4 @@
-//! What is sent: a Protobuf event of 128 bytes and prebuilt envelopes.
+//! What is sent: a Protobuf event of 128 bytes and prebuilt envelopes, for both sides.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,7 +7,9 @@ use bytes::{Bytes, BytesMut};
 use interline_core::{
     Codec, Envelope, Error, ErrorKind, Event, EventId, Kind, Timestamp, undecodable,
 };
+use interline_transport::wire::{Style, for_each_header};
 use prost::Message;
+use uuid::Uuid;
 
 /// An event whose encoding takes 128 bytes, with two strings.
 #[derive(Clone, PartialEq, Message)]
@@ -105,4 +107,64 @@ pub(crate) fn envelopes(keys: usize, size: usize) -> crate::Result<Vec<Envelope>
         )
     };
     Ok((0..keys).map(envelope).collect())
+}
+
+/// One event as each side holds it: everything is ready but its id, so that a round costs the
+/// sending alone.
+pub(crate) struct Sample {
+    pub(crate) envelope: Envelope,
+    pub(crate) key: Bytes,
+    pub(crate) payload: Bytes,
+    /// The headers that the transport writes for the envelope.
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    /// Which of them is the id.
+    id: usize,
+}
+
+impl Sample {
+    /// `keys` of them, with payloads of `size` bytes.
+    pub(crate) fn all(style: Style, keys: usize, size: usize) -> crate::Result<Vec<Self>> {
+        let sample = |envelope: Envelope| {
+            let mut headers = Vec::new();
+            for_each_header(&envelope, style, |name, value| {
+                headers.push((name.to_owned(), value.to_vec()));
+            });
+            let is_id = |(name, _): &(String, Vec<u8>)| name == "ce_id" || name == "ce-id";
+            Ok(Self {
+                key: envelope.key().cloned().unwrap_or_default(),
+                payload: envelope.payload().cloned().unwrap_or_default(),
+                id: headers.iter().position(is_id).ok_or("no id is written")?,
+                headers,
+                envelope,
+            })
+        };
+        envelopes(keys, size)?.into_iter().map(sample).collect()
+    }
+
+    /// Another event of the same content, as a publisher gives it.
+    pub(crate) fn fresh(&self) -> Envelope {
+        self.envelope.clone().with_id(EventId::new())
+    }
+
+    /// The headers of an event with this id.
+    pub(crate) fn headers_with<'s>(
+        &'s self,
+        id: &'s str,
+    ) -> impl Iterator<Item = (&'s str, &'s [u8])> {
+        let with = move |(at, (name, value)): (usize, &'s (String, Vec<u8>))| {
+            let value = if at == self.id { id.as_bytes() } else { value };
+            (name.as_str(), value)
+        };
+        self.headers.iter().enumerate().map(with)
+    }
+}
+
+/// The id of one more event.
+pub(crate) fn new_id() -> Uuid {
+    EventId::new().as_uuid().unwrap_or_default()
+}
+
+/// Reads every byte, as whoever consumes an event does.
+pub(crate) fn touch(bytes: &[u8]) {
+    std::hint::black_box(bytes.iter().fold(0, |sum, byte| sum ^ byte));
 }

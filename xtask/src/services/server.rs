@@ -261,6 +261,9 @@ impl Server {
             ["kill", "start", "restart"]
                 .map(|verb| (self.kind.variable(&verb.to_uppercase()), control(verb))),
         );
+        if let How::Native { pid } = self.how {
+            env.push((self.kind.variable("PID"), pid.to_string()));
+        }
         Ok(env)
     }
 

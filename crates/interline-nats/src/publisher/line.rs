@@ -1,5 +1,6 @@
 //! The task of a publisher: answers, connections and deadlines.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,18 +155,18 @@ async fn resume(shared: &Shared) {
 
 /// What a stream answers to an event.
 #[derive(Deserialize)]
-struct Ack {
+struct Ack<'a> {
     #[serde(default)]
     error: Option<Refusal>,
-    #[serde(default)]
-    stream: String,
+    #[serde(borrow, default)]
+    stream: Cow<'a, str>,
     #[serde(default)]
     seq: u64,
     #[serde(default)]
     duplicate: bool,
 }
 
-fn answer(message: &Message) -> Answer {
+fn answer(message: &Message) -> Answer<'_> {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
         return Answer::NotNow(error(
             ErrorKind::Unavailable,
@@ -174,7 +175,7 @@ fn answer(message: &Message) -> Answer {
             "check that JetStream is up and that the topic was not deleted",
         ));
     }
-    match serde_json::from_slice::<Ack>(&message.payload) {
+    match serde_json::from_slice::<Ack<'_>>(&message.payload) {
         Ok(Ack {
             error: Some(refusal),
             ..

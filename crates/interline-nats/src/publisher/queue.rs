@@ -1,5 +1,6 @@
 //! The events of a publisher that have no outcome, in order.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,15 +72,12 @@ pub(super) struct Entry {
     outgoing: Outgoing,
     facts: Result<Arc<Facts>>,
     partition: Option<u32>,
-    message: Option<(HeaderMap, Bytes)>,
 }
 
 struct Slot {
     outgoing: Outgoing,
     facts: Option<Arc<Facts>>,
     partition: u32,
-    /// Made before the queue was locked; when it is sent again it is made again.
-    message: Option<(HeaderMap, Bytes)>,
     batch: u64,
     index: usize,
     since: Instant,
@@ -115,9 +113,9 @@ struct Batch {
 }
 
 /// What the server answered to an event.
-pub(super) enum Answer {
+pub(super) enum Answer<'a> {
     Stored {
-        stream: String,
+        stream: Cow<'a, str>,
         sequence: u64,
         is_copy: bool,
     },
@@ -133,7 +131,6 @@ impl Entry {
         partition: Option<u32>,
     ) -> Self {
         Self {
-            message: facts.is_ok().then(|| encode(&outgoing)),
             outgoing,
             facts,
             partition,
@@ -187,7 +184,6 @@ impl Queue {
                 partition: entry.partition.unwrap_or_else(spread),
                 outgoing: entry.outgoing,
                 facts: Some(facts),
-                message: entry.message,
                 batch,
                 index,
                 since: now,
@@ -246,10 +242,8 @@ impl Queue {
         let slot = &mut self.slots[at];
         let live = self.live.as_ref().ok_or(None)?;
         let subject = slot.subject().map_err(Some)?;
-        let (headers, payload) = match slot.message.take() {
-            Some(message) => message,
-            None => encode(&slot.outgoing),
-        };
+        // Made only now: the messages of a whole window would be more than a processor keeps near.
+        let (headers, payload) = encode(&slot.outgoing);
         let room = live.session.info.max_payload;
         let spare = if slot.outgoing.purpose == Purpose::Event {
             LETTER
@@ -321,7 +315,7 @@ impl Queue {
     }
 
     /// Takes an answer to the event of this number.
-    pub(super) fn answer(&mut self, number: u64, answer: Answer) {
+    pub(super) fn answer(&mut self, number: u64, answer: Answer<'_>) {
         let Some(at) = self.place(number) else {
             return;
         };
@@ -369,15 +363,18 @@ impl Queue {
 
     /// Gives up what has waited for too long, and notices lost answers.
     pub(super) fn sweep(&mut self, limit: Duration) {
+        let now = Instant::now();
         for at in 0..self.slots.len() {
             let slot = &self.slots[at];
             match &slot.state {
                 State::Done { .. } => {}
-                _ if slot.since.elapsed() >= limit => {
+                _ if now.duration_since(slot.since) >= limit => {
                     let outcome = slot.given_up();
                     self.settle(at, outcome);
                 }
-                State::Sent if slot.sent.elapsed() >= SILENCE => self.hold(at, Hold::Silent),
+                State::Sent if now.duration_since(slot.sent) >= SILENCE => {
+                    self.hold(at, Hold::Silent);
+                }
                 _ => {}
             }
         }
@@ -435,7 +432,6 @@ impl Queue {
         slot.state = State::Done {
             is_stored: outcome.is_ok(),
         };
-        slot.message = None;
         let (batch, index) = (slot.batch, slot.index);
         self.outcome(batch, index, outcome);
     }

@@ -287,10 +287,11 @@ impl Reading {
         for message in messages {
             // A record tells its consumer where it would be acknowledged, a word of the server
             // came to the consumer's own inbox; both end in the generation.
-            let name = match (message.status, Place::of(&message)) {
-                (None, Some(place)) => place.consumer,
-                _ => message.subject.as_str(),
+            let place = match message.status {
+                None => Place::of(&message),
+                Some(_) => None,
             };
+            let name = place.map_or(message.subject.as_str(), |place| place.consumer);
             let generation = name.rsplit(['-', '.']).next();
             let generation = generation.and_then(|text| text.parse::<u64>().ok());
             let Some(at) = generation.and_then(|generation| self.find(generation)) else {
@@ -299,9 +300,10 @@ impl Reading {
             };
             self.last = at;
             let part = &mut self.parts[at];
-            match message.status {
-                Some(_) => part.status(&message),
-                None => part.record(&mut self.decoder, &message),
+            match (message.status, &place) {
+                (Some(_), _) => part.status(&message),
+                (None, Some(place)) => part.record(&mut self.decoder, place, &message),
+                (None, None) => {}
             }
         }
     }

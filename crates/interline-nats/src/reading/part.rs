@@ -189,8 +189,8 @@ impl Part {
     }
 
     /// Takes a record.
-    pub(super) fn record(&mut self, decoder: &mut Decoder, message: &Message) {
-        let (Some(place), Stage::Open(consumer)) = (Place::of(message), &mut self.stage) else {
+    pub(super) fn record(&mut self, decoder: &mut Decoder, place: &Place<'_>, message: &Message) {
+        let Stage::Open(consumer) = &mut self.stage else {
             return;
         };
         let is_next = consumer.gave(place.delivered, message.length);
@@ -199,13 +199,13 @@ impl Part {
             self.stage = Stage::Closed;
             return;
         }
-        if !self.is_wanted(&place) {
+        if !self.is_wanted(place) {
             return;
         }
         let partition = &self.partition;
         let (topic, index) = (&partition.topic, partition.index);
         let (headers, payload) = (message.headers.as_ref(), message.payload.clone());
-        let record = decode(decoder, topic, index, &place, headers, payload);
+        let record = decode(decoder, topic, index, place, headers, payload);
         self.push(record);
     }
 

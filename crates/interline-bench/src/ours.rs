@@ -1,9 +1,9 @@
-//! Our side: publisher and engine with their defaults.
+//! Our side: publisher and engine with their defaults, over any transport.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use interline_bus::{Bus, Handled, State};
 use interline_core::{
@@ -13,9 +13,13 @@ use interline_core::{
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{PATIENCE, Sample, touch};
 use crate::Result;
+use crate::clock::{Clock, Machine};
 use crate::measure::{Round, Watch};
+use crate::sample::{Sample, touch};
+
+/// How long anything that should happen at once may take before the run fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Events handed over at once.
 const BATCH: usize = 1_000;
@@ -24,14 +28,15 @@ const BATCH: usize = 1_000;
 /// that it is the window that bounds.
 const RECEIPTS: usize = 100;
 
-pub(super) async fn publish(
-    url: &str,
+pub(crate) async fn publish(
+    transport: AnyTransport,
+    machine: Machine,
     topic: &Topic,
     samples: &[Sample],
     events: usize,
 ) -> Result<Round> {
-    let (transport, publisher) = publisher(url, topic, samples).await?;
-    let watch = Watch::start();
+    let publisher = publisher(&transport, topic, samples).await?;
+    let watch = Watch::on(machine);
     let mut source = samples.iter().cycle().take(events);
     let mut receipts = VecDeque::new();
     loop {
@@ -55,15 +60,16 @@ pub(super) async fn publish(
     Ok(round)
 }
 
-pub(super) async fn awaited(
-    url: &str,
+pub(crate) async fn awaited(
+    transport: AnyTransport,
+    machine: Machine,
     topic: &Topic,
     samples: &[Sample],
     count: usize,
 ) -> Result<Round> {
-    let (transport, publisher) = publisher(url, topic, samples).await?;
+    let publisher = publisher(&transport, topic, samples).await?;
     let mut waits = Vec::with_capacity(count);
-    let watch = Watch::start();
+    let watch = Watch::on(machine);
     for sample in samples.iter().cycle().take(count) {
         let began = Instant::now();
         let receipt = publisher.enqueue(vec![outgoing(topic, sample)]).await?;
@@ -77,40 +83,54 @@ pub(super) async fn awaited(
 
 /// A publisher that has published once, so that it knows the topic and the broker knows it.
 async fn publisher(
-    url: &str,
+    transport: &AnyTransport,
     topic: &Topic,
     samples: &[Sample],
-) -> Result<(AnyTransport, AnyPublisher)> {
-    let transport = AnyTransport::new(interline_kafka::connect(url).await?);
+) -> Result<AnyPublisher> {
     let publisher = transport.publisher(PublisherOptions::default()).await?;
     let first = samples.iter().take(1).map(|sample| outgoing(topic, sample));
     all_stored(publisher.enqueue(first.collect()).await?.await)?;
-    Ok((transport, publisher))
+    Ok(publisher)
 }
 
 fn outgoing(topic: &Topic, sample: &Sample) -> Outgoing {
-    Outgoing::new(topic.clone(), sample.envelope.clone())
+    Outgoing::new(topic.clone(), sample.fresh())
 }
 
 fn all_stored(outcomes: Vec<Outcome>) -> Result<()> {
     for outcome in outcomes {
-        outcome.into_result()?;
+        match outcome {
+            Outcome::Stored { .. } => {}
+            other => return Err(format!("an event was not stored: {other:?}").into()),
+        }
     }
     Ok(())
 }
 
 /// Counts handled events and times those after the first tenth: joining the group and filling
 /// the buffers is no part of the rate.
-struct Meter {
+pub(crate) struct Meter<C> {
+    clock: C,
     handled: AtomicUsize,
     from: usize,
     to: usize,
-    times: Mutex<(Option<Watch>, Option<Round>)>,
+    times: Mutex<(Option<Watch<C>>, Option<Round>)>,
     done: Notify,
 }
 
-impl Meter {
-    fn one(&self) {
+impl<C: Clock + Clone> Meter<C> {
+    pub(crate) fn new(clock: C, events: usize) -> Self {
+        Self {
+            clock,
+            handled: AtomicUsize::new(0),
+            from: events / 10,
+            to: events,
+            times: Mutex::default(),
+            done: Notify::new(),
+        }
+    }
+
+    pub(crate) fn one(&self) {
         let handled = self.handled.fetch_add(1, Ordering::Relaxed) + 1;
         if handled == self.from || handled == self.to {
             self.mark(handled);
@@ -120,33 +140,30 @@ impl Meter {
     fn mark(&self, handled: usize) {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         if handled == self.from {
-            times.0 = Some(Watch::start());
+            times.0 = Some(Watch::on(self.clock.clone()));
         } else {
             times.1 = times.0.take().map(|watch| watch.stop(self.to - self.from));
             self.done.notify_one();
         }
     }
 
-    fn round(&self) -> Option<Round> {
+    /// Waits until all are handled.
+    pub(crate) async fn round(&self) -> Result<Round> {
+        timeout(PATIENCE, self.done.notified()).await?;
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.1.take()
+        Ok(times.1.take().ok_or("the events were not counted")?)
     }
 }
 
-pub(super) async fn consume(
-    url: &str,
+pub(crate) async fn consume(
+    transport: AnyTransport,
+    machine: Machine,
     topic: &Topic,
     group: &Group,
     events: usize,
 ) -> Result<Round> {
-    let bus = Bus::new(interline_kafka::connect(url).await?);
-    let meter = Arc::new(Meter {
-        handled: AtomicUsize::new(0),
-        from: events / 10,
-        to: events,
-        times: Mutex::default(),
-        done: Notify::new(),
-    });
+    let bus = Bus::new(transport);
+    let meter = Arc::new(Meter::new(machine, events));
     let workers = bus
         .group(group)
         .topics(topic)
@@ -154,15 +171,17 @@ pub(super) async fn consume(
         .on_raw("*", handle)
         .start()
         .await?;
-    timeout(PATIENCE, meter.done.notified()).await?;
-    let round = meter.round().ok_or("the events were not counted")?;
+    let round = meter.round().await?;
     workers.drain(PATIENCE).await?.into_result()?;
     bus.close(PATIENCE).await?;
     Ok(round)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of a handler")]
-fn handle(envelope: Envelope, State(meter): State<Arc<Meter>>) -> std::future::Ready<Handled> {
+fn handle(
+    envelope: Envelope,
+    State(meter): State<Arc<Meter<Machine>>>,
+) -> std::future::Ready<Handled> {
     touch(envelope.key().map_or(&[], |key| key));
     touch(envelope.payload().map_or(&[], |payload| payload));
     std::hint::black_box((envelope.id(), envelope.ty(), envelope.time()));
