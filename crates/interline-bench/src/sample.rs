@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use interline_core::{
-    Codec, Envelope, Error, ErrorKind, Event, EventId, Kind, Timestamp, undecodable,
+    Codec, Envelope, Error, ErrorKind, Event, EventId, Key, Kind, Timestamp, undecodable,
 };
 use interline_transport::wire::{Style, for_each_header};
 use prost::Message;
@@ -131,7 +131,7 @@ impl Sample {
             });
             let is_id = |(name, _): &(String, Vec<u8>)| name == "ce_id" || name == "ce-id";
             Ok(Self {
-                key: envelope.key().cloned().unwrap_or_default(),
+                key: envelope.key().map(Key::to_bytes).unwrap_or_default(),
                 payload: envelope.payload().cloned().unwrap_or_default(),
                 id: headers.iter().position(is_id).ok_or("no id is written")?,
                 headers,
