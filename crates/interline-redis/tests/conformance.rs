@@ -4,13 +4,15 @@
 
 use std::env;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::ClientLike;
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value};
 use interline_core::{Error, ErrorKind, Result};
 use interline_redis::Config;
 use interline_testkit::{Foreign, Harness, Suite};
+use tokio::time::timeout;
 
 fn main() -> ExitCode {
     Suite::new("redis", harness).main()
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
 fn harness() -> Harness {
     Harness::new(|| async { interline_redis::connect(Config::try_from(url()?)?).await })
         .write_foreign(write)
-        .outage(|| server("KILL"), || server("START"))
+        .outage(kill, || server("START"))
 }
 
 fn missing(name: &str) -> Error {
@@ -44,6 +46,40 @@ fn url() -> Result<String> {
     Ok(format!("{url}{sign}dedupe_window=10m"))
 }
 
+/// Kills the server once all that it has answered is in the hands of the system. It holds that back
+/// while its last write to the disk is under way, for up to two seconds, and then loses it.
+async fn kill() -> Result<()> {
+    let (client, driver) = bare().await?;
+    let info = CustomCommand::new_static("INFO", ClusterHash::FirstKey, false);
+    let written = async {
+        loop {
+            let said = client
+                .custom(info.clone(), vec![Value::from_static_str("persistence")])
+                .await;
+            let said: String = said.map_err(failed)?;
+            let is = |line: &str| said.lines().any(|known| known == line);
+            let is_written = is("aof_pending_bio_fsync:0") && is("aof_buffer_length:0");
+            if is_written || is("aof_enabled:0") {
+                return Ok::<_, Error>(());
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let written = timeout(Duration::from_secs(60), written).await;
+    driver.abort();
+    written.map_err(failed)??;
+    server("KILL").await
+}
+
+async fn bare() -> Result<(Client, ConnectHandle)> {
+    let url = url()?;
+    let place = url.split('?').next().unwrap_or_default();
+    let config = fred::types::config::Config::from_url(place).map_err(failed)?;
+    let client = Client::new(config, None, None, None);
+    let driver = client.init().await.map_err(failed)?;
+    Ok((client, driver))
+}
+
 async fn server(verb: &str) -> Result<()> {
     let name = format!("INTERLINE_REDIS_{verb}");
     let command = env::var(&name).map_err(|_| missing(&name))?;
@@ -57,11 +93,7 @@ async fn server(verb: &str) -> Result<()> {
 
 /// Writes an entry as any client would: a field per header, `key` and `data`.
 async fn write(foreign: Foreign) -> Result<()> {
-    let url = url()?;
-    let place = url.split('?').next().unwrap_or_default();
-    let config = fred::types::config::Config::from_url(place).map_err(failed)?;
-    let client = Client::new(config, None, None, None);
-    let driver = client.init().await.map_err(failed)?;
+    let (client, driver) = bare().await?;
     let stream = format!("interline:{{{}}}:0", foreign.topic);
     let mut args: Vec<Value> = vec![stream.into(), "*".into()];
     for (name, value) in foreign.headers {
