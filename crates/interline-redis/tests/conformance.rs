@@ -71,8 +71,9 @@ async fn kill() -> Result<()> {
     server("KILL").await
 }
 
+/// A connection of another kind, unencrypted whatever is tested.
 async fn bare() -> Result<(Client, ConnectHandle)> {
-    let url = url()?;
+    let url = env::var("INTERLINE_REDIS_APP_URL").or_else(|_| url())?;
     let place = url.split('?').next().unwrap_or_default();
     let config = fred::types::config::Config::from_url(place).map_err(failed)?;
     let client = Client::new(config, None, None, None);
