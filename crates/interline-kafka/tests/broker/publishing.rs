@@ -3,25 +3,14 @@
 use std::time::Duration;
 
 use interline_core::{
-    Admin, AnyReader, Budget, ErrorKind, Outcome, Outgoing, Pattern, Publisher, PublisherOptions,
-    ReadSpec, Reader, Start, Topic, Transport, Until,
+    Admin, ErrorKind, Outcome, Outgoing, Pattern, Publisher, PublisherOptions, ReadSpec, Start,
+    Topic, Transport, Until,
 };
 
 use crate::support::{
-    connect, connect_to, event, fresh, make, numbered, publish, publisher, topic, url_with, within,
+    connect, connect_to, event, fresh, make, numbered, publish, publisher, read_all, topic,
+    url_with, within,
 };
-
-async fn read_all(mut reader: AnyReader) -> Vec<usize> {
-    let mut numbers = Vec::new();
-    while let Some(batch) = within(reader.next(Budget::default())).await.unwrap() {
-        for record in batch.records {
-            let text = record.envelope.payload().unwrap().to_vec();
-            numbers.push(String::from_utf8(text).unwrap().parse().unwrap());
-        }
-    }
-    numbers.sort_unstable();
-    numbers
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_ends_where_it_should() {

@@ -5,9 +5,10 @@ use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use interline_core::{
-    AnyControl, AnyFeed, AnyPublisher, AnyTransport, Batch, Budget, Checkpoint, Committed, Control,
-    Envelope, Feed, Fence, Group, Kind, Outcome, Outgoing, Partition, Pattern, Position, Progress,
-    Publisher, PublisherOptions, Signal, Start, SubscribeSpec, Topic, TopicSpec, Transport,
+    AnyControl, AnyFeed, AnyPublisher, AnyReader, AnyTransport, Batch, Budget, Checkpoint,
+    Committed, Control, Envelope, Feed, Fence, Group, Kind, Outcome, Outgoing, Partition, Pattern,
+    Position, Progress, Publisher, PublisherOptions, Reader, Signal, Start, SubscribeSpec, Topic,
+    TopicSpec, Transport,
 };
 use interline_kafka::Config;
 
@@ -112,13 +113,17 @@ pub(crate) fn numbered(from: usize, to: usize, keys: usize) -> Vec<Envelope> {
 
 /// The numbers in a topic, in order, with copies.
 pub(crate) async fn content(transport: &AnyTransport, topic: &Topic) -> Vec<usize> {
-    use interline_core::{ReadSpec, Reader, Until};
+    use interline_core::{ReadSpec, Until};
     let spec = ReadSpec {
         topics: vec![Pattern::exact(topic.as_str())],
         start: Start::Earliest,
         until: Until::End,
     };
-    let mut reader = within(transport.read(spec)).await.unwrap();
+    read_all(within(transport.read(spec)).await.unwrap()).await
+}
+
+/// The numbers that a reading brings until it ends, in order, with copies.
+pub(crate) async fn read_all(mut reader: AnyReader) -> Vec<usize> {
     let mut numbers = Vec::new();
     while let Some(batch) = within(reader.next(Budget::default())).await.unwrap() {
         for record in batch.records {
