@@ -2,12 +2,15 @@
 
 mod examples;
 mod planted;
+mod queue;
 pub(crate) mod report;
 mod steps;
 
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use queue::Queue;
 use report::Report;
 pub(crate) use steps::TRANSPORTS;
 use steps::{STEPS, Step, What};
@@ -18,6 +21,9 @@ use crate::{Result, in_ci, root, take_flag, tools};
 
 /// A step that runs this long, build included, hangs.
 const STEP_LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// How many steps run at a time. Much of a step is waiting for leases and restarts.
+const AT_ONCE: usize = 2;
 
 /// The verb.
 pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
@@ -51,9 +57,26 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
 /// Runs the steps of the `wanted` transports; fails early only where nothing can be run at all.
 pub(crate) fn run_all(wanted: &[&str], install: bool) -> Result<Report> {
     let servers = servers_for(wanted, install)?;
+    let queue = Queue::new(STEPS.iter().filter(|s| wanted.contains(&s.transport)));
+    let work = || {
+        let mut done = Vec::new();
+        while let Some(turn) = queue.next() {
+            done.push((turn.place, run_step(turn.step, &servers)));
+        }
+        done
+    };
+    let mut done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let ended = workers.into_iter().map(|worker| match worker.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        ended.flatten().collect()
+    });
+    done.sort_by_key(|(place, _)| *place);
     let mut report = Report::default();
-    for step in STEPS.iter().filter(|s| wanted.contains(&s.transport)) {
-        report.add(run_step(step, &servers));
+    for (_, part) in done {
+        report.add(part);
     }
     for transport in wanted {
         report.require_scenarios(transport);
