@@ -72,7 +72,10 @@ impl Count {
 
     fn one(&self) {
         let (count, events, done) = &*self.0;
-        if count.fetch_add(1, Ordering::Relaxed) + 1 == *events {
+        // One member counts, as the loop beside it counts in a variable.
+        let counted = count.load(Ordering::Relaxed) + 1;
+        count.store(counted, Ordering::Relaxed);
+        if counted == *events {
             done.notify_one();
         }
     }

@@ -361,7 +361,7 @@ pub struct Publish {
 }
 
 /// How an event leaves.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Via {
     Publisher(AnyPublisher),
     /// Nothing was published yet: it makes the publisher.
@@ -369,8 +369,8 @@ enum Via {
 }
 
 impl Via {
-    fn enqueue(self, outgoing: Outgoing) -> BoxFuture<'static, Result<Receipt>> {
-        match self {
+    fn enqueue(&self, outgoing: Outgoing) -> BoxFuture<'static, Result<Receipt>> {
+        match self.clone() {
             Self::Publisher(publisher) => publisher.enqueue_owned(vec![outgoing]),
             Self::Bus(bus) => {
                 Box::pin(async move { bus.publisher().await?.enqueue(vec![outgoing]).await })
@@ -466,7 +466,7 @@ impl IntoFuture for Publish {
 
     fn into_future(self) -> Publishing {
         Publishing(match self.outgoing {
-            Ok(outgoing) => Step::Handing(self.via.enqueue(outgoing)),
+            Ok(outgoing) => Step::Fresh(self.via, Some(outgoing)),
             Err(error) => Step::Refused(Some(error)),
         })
     }
@@ -478,6 +478,7 @@ impl IntoFuture for Publish {
 pub struct Publishing(Step);
 
 enum Step {
+    Fresh(Via, Option<Outgoing>),
     Refused(Option<Error>),
     Handing(BoxFuture<'static, Result<Receipt>>),
     Waiting(Receipt),
@@ -486,6 +487,7 @@ enum Step {
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Fresh(..) => "fresh",
             Self::Refused(_) => "refused",
             Self::Handing(_) => "handing over",
             Self::Waiting(_) => "waiting",
@@ -499,6 +501,17 @@ impl Future for Publishing {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
         loop {
             match &mut self.0 {
+                Step::Fresh(via, event) => {
+                    if let Via::Publisher(publisher) = via
+                        && let Some(outcome) = publisher.publish_at_once(event)
+                    {
+                        return Poll::Ready(outcome.into_result());
+                    }
+                    self.0 = match event.take() {
+                        Some(event) => Step::Handing(via.enqueue(event)),
+                        None => Step::Refused(None),
+                    };
+                }
                 Step::Refused(error) => {
                     let error = error.take();
                     return Poll::Ready(Err(error.unwrap_or_else(|| Error::closed("publish"))));

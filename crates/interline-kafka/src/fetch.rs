@@ -210,7 +210,7 @@ impl Source {
         Some(Fetched::Batch(Batch {
             partition: self.partition.clone(),
             fence: self.fence,
-            records,
+            records: records.into(),
         }))
     }
 }

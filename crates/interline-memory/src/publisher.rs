@@ -58,13 +58,18 @@ impl Publisher {
     /// its thread run. What counts is events, so that readers follow while those are still in the
     /// processor's cache.
     async fn take_turns(&self, events: usize) {
+        for _ in 0..self.turns(events) {
+            coop::consume_budget().await;
+        }
+    }
+
+    /// How many turns end with so many more events.
+    fn turns(&self, events: usize) -> u64 {
         let before = self.offered.load(Ordering::Relaxed);
         let after = before + events as u64;
         // Callers at the same time may count a turn less, which costs nobody anything.
         self.offered.store(after, Ordering::Relaxed);
-        for _ in before / EVENTS_PER_TURN..after / EVENTS_PER_TURN {
-            coop::consume_budget().await;
-        }
+        after / EVENTS_PER_TURN - before / EVENTS_PER_TURN
     }
 
     /// Waits until there is room; an error if none comes in time.
@@ -130,6 +135,27 @@ impl interline_core::Publisher for Publisher {
         let outcomes = self.store(batch, runs);
         self.tally.settled(&outcomes);
         Ok(Receipt::ready(outcomes))
+    }
+
+    fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome> {
+        // A turn that ends here is taken by `enqueue`, which can wait.
+        if self.offered.load(Ordering::Relaxed) % EVENTS_PER_TURN == EVENTS_PER_TURN - 1
+            || self.link.is_closed()
+        {
+            return None;
+        }
+        let log = self.link.store.topic(&event.as_ref()?.topic)?;
+        if !log.has_room() {
+            return None;
+        }
+        let event = event.take()?;
+        self.turns(1);
+        let bytes = event.envelope.payload().map_or(0, |payload| payload.len());
+        self.tally.sent(1, bytes);
+        let now = self.link.store.clock.millis(Instant::now());
+        let outcome = log.append_one(event, now);
+        self.tally.settled(std::slice::from_ref(&outcome));
+        Some(outcome)
     }
 
     async fn flush(&self, _deadline: Duration) -> Result<Vec<EventId>> {

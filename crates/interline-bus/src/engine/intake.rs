@@ -85,7 +85,10 @@ impl Engine {
             admitted = records.iter().take_while(fits).count();
         }
         let part = &mut self.parts[at];
-        part.wait(records.drain(admitted..));
+        records.advance(admitted);
+        if !records.is_empty() {
+            part.wait(records.into_iter());
+        }
         part.regulate(&self.config, &self.control, self.status.is_paused());
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
+use super::Stretch;
 use crate::{BoxFuture, Checkpoint, Envelope, Fence, Partition, Position, Result};
 
 /// One member's feed of signals.
@@ -74,7 +75,7 @@ pub struct Batch {
     /// The fence of the assignment that they belong to.
     pub fence: Fence,
     /// The records.
-    pub records: Vec<Recorded>,
+    pub records: Stretch,
 }
 
 /// An envelope as it stands in a partition.

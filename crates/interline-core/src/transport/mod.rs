@@ -15,6 +15,7 @@ mod progress;
 mod publisher;
 mod reader;
 mod receipt;
+mod stretch;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -33,6 +34,7 @@ pub use self::publisher::{
 };
 pub use self::reader::{AnyReader, ReadSpec, Reader, Until};
 pub use self::receipt::{Outcome, Receipt, ReceiptSender};
+pub use self::stretch::Stretch;
 
 use crate::{BoxFuture, Capabilities, Error, Group, Instance, Pattern, Result, Timestamp};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::envelope::stable_hash;
-use crate::{BoxFuture, Durability, Envelope, EventId, Receipt, Result, Topic};
+use crate::{BoxFuture, Durability, Envelope, EventId, Outcome, Receipt, Result, Topic};
 
 /// Sends events to topics.
 ///
@@ -33,6 +33,16 @@ pub trait Publisher: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the handle is closed or the transport has failed; nothing was sent.
     fn enqueue(&self, batch: Vec<Outgoing>) -> impl Future<Output = Result<Receipt>> + Send;
+
+    /// Stores one event without a receipt, if that needs no waiting; else leaves it where it is,
+    /// to be [`enqueue`](Self::enqueue)d.
+    ///
+    /// For a store in this process, where making a receipt costs more than storing. A transport
+    /// that sends events has nothing to do here.
+    #[must_use]
+    fn publish_at_once(&self, _event: &mut Option<Outgoing>) -> Option<Outcome> {
+        None
+    }
 
     /// Waits until everything enqueued before has an outcome; gives up at the deadline and
     /// returns the ids that have none. What is given up resolves as unknown or rejected.
@@ -144,6 +154,7 @@ pub struct PublisherStats {
 trait DynPublisher: Debug + Send + Sync {
     fn enqueue(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Receipt>>;
     fn enqueue_owned(self: Arc<Self>, batch: Vec<Outgoing>) -> BoxFuture<'static, Result<Receipt>>;
+    fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome>;
     fn flush(&self, deadline: Duration) -> BoxFuture<'_, Result<Vec<EventId>>>;
     fn stats(&self) -> PublisherStats;
 }
@@ -155,6 +166,10 @@ impl<P: Publisher> DynPublisher for P {
 
     fn enqueue_owned(self: Arc<Self>, batch: Vec<Outgoing>) -> BoxFuture<'static, Result<Receipt>> {
         Box::pin(async move { Publisher::enqueue(&*self, batch).await })
+    }
+
+    fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome> {
+        Publisher::publish_at_once(self, event)
     }
 
     fn flush(&self, deadline: Duration) -> BoxFuture<'_, Result<Vec<EventId>>> {
@@ -186,6 +201,10 @@ impl AnyPublisher {
 impl Publisher for AnyPublisher {
     async fn enqueue(&self, batch: Vec<Outgoing>) -> Result<Receipt> {
         self.0.enqueue(batch).await
+    }
+
+    fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome> {
+        self.0.publish_at_once(event)
     }
 
     async fn flush(&self, deadline: Duration) -> Result<Vec<EventId>> {

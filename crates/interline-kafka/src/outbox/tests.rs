@@ -19,7 +19,8 @@ fn batch(index: u32, fence: Fence, offset: u64) -> Signal {
             position: Position::from(offset),
             stored_at: 0,
             envelope: Envelope::builder(kind).build().unwrap(),
-        }],
+        }]
+        .into(),
     })
 }
 

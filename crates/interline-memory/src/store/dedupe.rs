@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// How many identities one generation holds; two are kept, so at least this many are known.
-pub(crate) const GENERATION: usize = 8_192;
+pub(crate) const GENERATION: usize = 7_168;
 
 /// Two words, since a `u128` would make an entry a third larger.
 type Identity = (u64, u64);

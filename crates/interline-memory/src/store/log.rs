@@ -1,18 +1,29 @@
-//! One partition: a ring of records.
+//! One partition: its records in chunks, which readers share.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use interline_core::{Budget, Position, Recorded};
+use interline_core::{Budget, Position, Recorded, Stretch};
 
 use super::Bell;
-use super::segment::{Dead, Segments, Slot};
+
+/// The most records of a chunk.
+const CHUNK: usize = 256;
+
+/// A chunk takes no more once it holds this many bytes, since it is kept until none of it is
+/// needed.
+const CHUNK_BYTES: u64 = 256 << 10;
 
 /// The records of a partition from `base` on.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     base: u64,
-    entries: VecDeque<Entry>,
+    chunks: VecDeque<Chunk>,
+    /// The last records, to which nobody else holds a reference.
+    tail: Vec<Recorded>,
+    /// For each record from `base` on, the bytes of it and of all before: a difference gives the
+    /// bytes of a stretch.
+    sizes: VecDeque<u64>,
     /// The bytes of everything that was ever dropped.
     bytes_before: u64,
     /// Below this index every group has settled everything.
@@ -22,13 +33,24 @@ pub(super) struct Log {
     pub(super) grown: bool,
 }
 
+/// Records that follow each other, kept until none of them is needed any more.
+type Records = Arc<Vec<Recorded>>;
+
 #[derive(Debug)]
-struct Entry {
-    slot: Slot,
-    stored_at: i64,
-    /// The bytes of this and every earlier event: a difference gives the bytes of a stretch.
-    bytes: u64,
+struct Chunk {
+    /// The index of its first record.
+    first: u64,
+    records: Records,
 }
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.first + self.records.len() as u64
+    }
+}
+
+/// Records that nobody needs any more, to be dropped when the lock is released.
+pub(super) type Dead = Vec<Records>;
 
 /// How much a stretch of a log holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,22 +79,59 @@ impl Log {
     }
 
     pub(super) fn end(&self) -> u64 {
-        self.base + self.entries.len() as u64
+        self.base + self.sizes.len() as u64
     }
 
     pub(super) fn settled(&self) -> u64 {
         self.settled
     }
 
-    /// Appends an event of this size.
-    pub(super) fn append(&mut self, slot: Slot, stored_at: i64, size: u64) {
-        let last = self.entries.back();
-        let bytes = last.map_or(self.bytes_before, |entry| entry.bytes) + size;
-        self.entries.push_back(Entry {
-            slot,
-            stored_at,
-            bytes,
-        });
+    /// Gives the next index to an event of this size, which has to be [`keep`](Self::keep)ed before
+    /// anybody reads.
+    pub(super) fn admit(&mut self, size: u64) -> u64 {
+        let index = self.end();
+        let before = self.sizes.back().copied().unwrap_or(self.bytes_before);
+        self.sizes.push_back(before + size);
+        index
+    }
+
+    /// Keeps the next event that was admitted.
+    #[inline]
+    pub(super) fn keep(&mut self, record: Recorded) {
+        if self.tail.len() == self.tail.capacity() {
+            self.grow();
+        }
+        self.tail.push(record);
+    }
+
+    fn grow(&mut self) {
+        self.seal();
+        // What is hardly used stays small.
+        let capacity = self.chunks.back().map_or(0, |chunk| chunk.records.len());
+        self.tail.reserve_exact((capacity * 2).clamp(16, CHUNK));
+    }
+
+    /// Ends a batch: large events do not wait for a full chunk.
+    pub(super) fn close_batch(&mut self) {
+        self.grown = false;
+        if self.between(self.tail_first(), self.end()).bytes >= CHUNK_BYTES {
+            self.seal();
+        }
+    }
+
+    /// The index of the first record of the tail.
+    fn tail_first(&self) -> u64 {
+        self.end() - self.tail.len() as u64
+    }
+
+    /// Makes the tail a chunk.
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            let records = Arc::new(std::mem::take(&mut self.tail));
+            // Not by the end: more may be admitted than is kept yet.
+            let Position(_, first) = records[0].position;
+            self.chunks.push_back(Chunk { first, records });
+        }
     }
 
     /// What lies between two indices, as far as it is kept.
@@ -85,13 +144,11 @@ impl Log {
     }
 
     fn bytes_until(&self, index: u64) -> u64 {
-        match index.checked_sub(self.base + 1) {
-            Some(before) => self.entries.get(before as usize).map_or_else(
-                || self.entries.back().map_or(self.bytes_before, |e| e.bytes),
-                |entry| entry.bytes,
-            ),
-            None => self.bytes_before,
-        }
+        let Some(before) = index.checked_sub(self.base + 1) else {
+            return self.bytes_before;
+        };
+        let known = self.sizes.get(before as usize).or(self.sizes.back());
+        known.copied().unwrap_or(self.bytes_before)
     }
 
     /// Moves the mark below which every group has settled, and says what it passed over: forward
@@ -105,23 +162,22 @@ impl Log {
     }
 
     /// Drops the first `events` records and says how much it was.
-    pub(super) fn drop_first(
-        &mut self,
-        events: u64,
-        segments: &mut Segments,
-        dead: &mut Dead,
-    ) -> Amount {
+    pub(super) fn drop_first(&mut self, events: u64, dead: &mut Dead) -> Amount {
         let until = (self.base + events).min(self.end());
         let dropped = self.between(self.base, until);
-        self.bytes_before = self.bytes_until(until);
-        for entry in self.entries.drain(..dropped.events as usize) {
-            segments.release(entry.slot, dead);
+        if until == self.end() {
+            self.seal();
         }
+        while let Some(chunk) = self.chunks.pop_front_if(|chunk| chunk.end() <= until) {
+            dead.push(chunk.records);
+        }
+        self.bytes_before = self.bytes_until(until);
+        self.sizes.drain(..dropped.events as usize);
         self.base = until;
         self.settled = self.settled.max(until);
         // After a large backlog the ring would stay large for ever.
-        if self.entries.capacity() > 4_096 && self.entries.capacity() / 8 > self.entries.len() {
-            self.entries.shrink_to(self.entries.len() * 2);
+        if self.sizes.capacity() > 4_096 && self.sizes.capacity() / 8 > self.sizes.len() {
+            self.sizes.shrink_to(self.sizes.len() * 2);
         }
         dropped
     }
@@ -133,37 +189,48 @@ impl Log {
 
     /// The index of the first record stored at `millis` or later.
     pub(super) fn index_at(&self, millis: i64) -> u64 {
-        let before = |entry: &Entry| entry.stored_at < millis;
-        self.base + self.entries.partition_point(before) as u64
+        let before = |record: &Recorded| record.stored_at < millis;
+        let whole = |chunk: &Chunk| chunk.records.last().is_some_and(before);
+        let (first, records) = match self.chunks.get(self.chunks.partition_point(whole)) {
+            Some(chunk) => (chunk.first, &*chunk.records),
+            None => (self.tail_first(), &self.tail),
+        };
+        (first + records.partition_point(before) as u64).max(self.base)
     }
 
-    /// Copies records from `from`, at least one if there is any before `until`.
-    pub(super) fn read(
-        &self,
-        from: u64,
-        until: u64,
-        budget: Budget,
-        segments: &Segments,
-    ) -> Vec<Recorded> {
+    /// Records from `from`, at least one if there is any before `until`.
+    pub(super) fn read(&mut self, from: u64, until: u64, budget: Budget) -> Stretch {
         let until = until.min(self.end());
-        let Some(skip) = from.checked_sub(self.base).filter(|_| from < until) else {
-            return Vec::new();
-        };
-        let events = (until - from).min(budget.events.max(1) as u64);
-        let bytes = self.bytes_until(from).saturating_add(budget.bytes as u64);
-        let mut records = Vec::with_capacity(events as usize);
-        let range = skip as usize..(skip + events) as usize;
-        for (index, entry) in (from..).zip(self.entries.range(range)) {
-            if entry.bytes > bytes && !records.is_empty() {
-                break;
-            }
-            records.push(Recorded {
-                position: Position::from(index),
-                stored_at: entry.stored_at,
-                envelope: segments.envelope(entry.slot).clone(),
-            });
+        if from < self.base || from >= until {
+            return Stretch::default();
         }
-        records
+        if from >= self.tail_first() {
+            // Sealed, half of its space at most stays unused; a few records are copied instead.
+            if self.tail.len() < self.tail.capacity() / 2 {
+                let skip = (from - self.tail_first()) as usize;
+                let len = self.fitting(from, until, budget);
+                return self.tail[skip..][..len].to_vec().into();
+            }
+            self.seal();
+        }
+        let at = self.chunks.partition_point(|chunk| chunk.end() <= from);
+        let Chunk { first, records } = &self.chunks[at];
+        let skip = (from - first) as usize;
+        let end = until.min(self.chunks[at].end());
+        let len = self.fitting(from, end, budget);
+        Stretch::shared(Arc::clone(records), skip..skip + len)
+    }
+
+    /// How many of the records between two indices fit into `budget`, at least one.
+    fn fitting(&self, from: u64, until: u64, budget: Budget) -> usize {
+        let most = (until - from).min(budget.events.max(1) as u64) as usize;
+        let bytes = self.bytes_until(from).saturating_add(budget.bytes as u64);
+        if self.bytes_until(from + most as u64) <= bytes {
+            return most;
+        }
+        let skip = (from - self.base) as usize;
+        let sizes = self.sizes.range(skip..skip + most);
+        sizes.take_while(|size| **size <= bytes).count().max(1)
     }
 
     pub(super) fn listen(&mut self, bell: &Arc<Bell>) {

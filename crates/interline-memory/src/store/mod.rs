@@ -10,7 +10,6 @@ mod group;
 mod log;
 mod member;
 mod ownership;
-mod segment;
 mod signal;
 mod state;
 mod topic;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use interline_core::{
-    Budget, Durability, Group, Outcome, Outgoing, Partition, Position, Recorded, Result, Start,
-    Topic, limits,
+    Budget, Durability, Envelope, Group, Outcome, Outgoing, Partition, Position, Recorded, Result,
+    Start, Stretch, Topic, limits,
 };
 use interline_transport::partition::{Spreader, for_key};
 use interline_transport::wire::{Decoder, Origin, Style};
@@ -15,8 +15,7 @@ use tokio::sync::Notify;
 
 use super::clock::millis;
 use super::dedupe::Window;
-use super::log::{Amount, Log};
-use super::segment::{Dead, Segments, Slot};
+use super::log::{Amount, Dead, Log};
 use super::{Bell, lock};
 use crate::transport::CAPABILITIES;
 use crate::{SCHEME, error};
@@ -47,7 +46,6 @@ pub(crate) struct TopicLog {
 #[derive(Debug)]
 struct State {
     logs: Vec<Log>,
-    segments: Segments,
     dead: Dead,
     /// The partitions with appended events that are not visible yet.
     grown: Vec<u32>,
@@ -63,6 +61,37 @@ struct State {
     last_stored: i64,
     next_sweep: i64,
     deleted: bool,
+}
+
+/// Where an admitted event goes.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    partition: u32,
+    index: u64,
+}
+
+impl Place {
+    fn of(outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Stored {
+                partition,
+                position: Position(_, index),
+                ..
+            } => Some(Self {
+                partition: *partition,
+                index: *index,
+            }),
+            _ => None,
+        }
+    }
+
+    fn stored(self) -> Outcome {
+        Outcome::Stored {
+            partition: self.partition,
+            position: Position::from(self.index),
+            durability: Durability::Memory,
+        }
+    }
 }
 
 /// What a client that knows nothing of interline writes.
@@ -81,7 +110,6 @@ impl TopicLog {
             ends: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
             state: Mutex::new(State {
                 logs: (0..partitions).map(|_| Log::default()).collect(),
-                segments: Segments::default(),
                 dead: Dead::new(),
                 grown: Vec::new(),
                 groups: Vec::new(),
@@ -135,19 +163,32 @@ impl TopicLog {
         let mut state = self.state();
         let now = state.stamp(now);
         state.spreader.next_batch();
-        let (mut stored, before) = (0, state.unread.bytes);
-        let mut slot = state.segments.first_slot(batch.len());
         // Nothing in this loop writes to memory that other threads share, so that the processor
         // overlaps its cache misses.
-        for outgoing in &batch {
-            let outcome = state.append_one(outgoing, slot, &self.limits, now);
-            slot = slot.next();
-            stored += u32::from(matches!(outcome, Outcome::Stored { .. }));
-            outcomes.push(outcome);
+        let start = outcomes.len();
+        outcomes.extend(batch.iter().map(|event| {
+            let place = state.admit(event, &self.limits);
+            place.map_or_else(|outcome| outcome, Place::stored)
+        }));
+        for (outgoing, outcome) in batch.into_iter().zip(&outcomes[start..]) {
+            if let Some(place) = Place::of(outcome) {
+                state.keep(outgoing.envelope, place, now);
+            }
         }
-        let bytes = state.unread.bytes - before;
-        state.segments.push(batch, stored, bytes);
         self.finish(state, now);
+    }
+
+    /// Stores one event.
+    pub(crate) fn append_one(&self, outgoing: Outgoing, now: i64) -> Outcome {
+        let mut state = self.state();
+        let now = state.stamp(now);
+        state.spreader.next_batch();
+        let place = state.admit(&outgoing, &self.limits);
+        if let Ok(place) = &place {
+            state.keep(outgoing.envelope, *place, now);
+        }
+        self.finish(state, now);
+        place.map_or_else(|outcome| outcome, Place::stored)
     }
 
     pub(crate) fn append_raw(&self, raw: Raw<'_>, now: i64) -> Result<(u32, Position)> {
@@ -158,7 +199,8 @@ impl TopicLog {
         let now = state.stamp(now);
         state.spreader.next_batch();
         let partition = state.choose(raw.key.as_deref(), self.limits.partitions);
-        let position = Position::from(state.logs[partition as usize].end());
+        let index = state.logs[partition as usize].end();
+        let position = Position::from(index);
         let origin = Origin {
             scheme: SCHEME,
             topic: &self.name,
@@ -169,10 +211,8 @@ impl TopicLog {
         let envelope = state
             .decoder
             .decode(&origin, &Bytes::new(), headers, raw.key, raw.payload);
-        let (slot, bytes) = (state.segments.first_slot(1), envelope.size() as u64);
-        state.push(partition, slot, now, bytes);
-        let batch = vec![Outgoing::new(self.name.clone(), envelope)];
-        state.segments.push(batch, 1, bytes);
+        state.count(partition, envelope.size() as u64);
+        state.keep(envelope, Place { partition, index }, now);
         self.finish(state, now);
         Ok((partition, position))
     }
@@ -184,7 +224,7 @@ impl TopicLog {
         let State { logs, grown, .. } = &mut *state;
         for partition in grown.drain(..) {
             let log = &mut logs[partition as usize];
-            log.grown = false;
+            log.close_batch();
             self.ends[partition as usize].store(log.end(), Ordering::SeqCst);
             waiting.extend(log.bells().filter(|bell| bell.is_armed()).cloned());
         }
@@ -267,19 +307,19 @@ impl TopicLog {
         Ok(next)
     }
 
-    /// Copies records of a partition from index `from` up to `until`.
+    /// Records of a partition from index `from` up to `until`.
     pub(crate) fn read(
         &self,
         partition: u32,
         from: u64,
         until: u64,
         budget: Budget,
-    ) -> Result<Vec<Recorded>> {
-        let state = self.state();
+    ) -> Result<Stretch> {
+        let mut state = self.state();
         if state.deleted {
             return Err(error::deleted_topic("read", &self.name));
         }
-        let log = &state.logs[partition as usize];
+        let log = &mut state.logs[partition as usize];
         if from < log.base() {
             let first = log.base();
             return Err(error::position_lost(&self.name, partition, from, first));
@@ -288,7 +328,7 @@ impl TopicLog {
             let last = log.end().saturating_sub(1);
             return Err(error::position_lost(&self.name, partition, from - 1, last));
         }
-        Ok(log.read(from, until, budget, &state.segments))
+        Ok(log.read(from, until, budget))
     }
 
     pub(crate) fn listen(&self, partition: u32, bell: &Arc<Bell>) {
@@ -369,11 +409,7 @@ impl State {
         self.deleted
             || self.groups.is_empty()
             || self.unread.events == 0
-            || (self.unread.events < limits.capacity
-                && self.unread.bytes < limits.capacity_bytes
-                // Batches that one slow partition keeps whole.
-                && self.segments.bytes()
-                    < (limits.capacity_bytes + limits.history_bytes).saturating_mul(2))
+            || (self.unread.events < limits.capacity && self.unread.bytes < limits.capacity_bytes)
     }
 
     fn choose(&mut self, key: Option<&[u8]>, partitions: u32) -> u32 {
@@ -383,39 +419,45 @@ impl State {
         }
     }
 
-    fn append_one(
+    /// Gives an event its place.
+    ///
+    /// # Errors
+    /// What becomes of it instead.
+    fn admit(
         &mut self,
         outgoing: &Outgoing,
-        slot: Slot,
         limits: &Limits,
-        now: i64,
-    ) -> Outcome {
+    ) -> std::result::Result<Place, Outcome> {
         if self.deleted {
-            return Outcome::Rejected(error::deleted_topic("publish", &outgoing.topic));
+            let error = error::deleted_topic("publish", &outgoing.topic);
+            return Err(Outcome::Rejected(error));
         }
-        if let Err(error) = limits::check(outgoing, &CAPABILITIES) {
-            return Outcome::Rejected(error);
-        }
+        limits::check(outgoing, &CAPABILITIES).map_err(Outcome::Rejected)?;
         let key = outgoing.envelope.key().map(|key| &**key);
         let partition = self.choose(key, limits.partitions);
         let index = self.logs[partition as usize].end();
         let identity = outgoing.identity().as_u64_pair();
         if let Some(index) = self.window.insert(identity, index) {
-            return Outcome::Duplicate {
-                position: Some(Position::from(index)),
-            };
+            let position = Some(Position::from(index));
+            return Err(Outcome::Duplicate { position });
         }
-        self.push(partition, slot, now, outgoing.envelope.size() as u64);
-        Outcome::Stored {
-            partition,
-            position: Position::from(index),
-            durability: Durability::Memory,
-        }
+        self.count(partition, outgoing.envelope.size() as u64);
+        Ok(Place { partition, index })
     }
 
-    fn push(&mut self, partition: u32, slot: Slot, now: i64, bytes: u64) {
+    /// Moves the envelope of an admitted event to its place.
+    #[inline]
+    fn keep(&mut self, envelope: Envelope, place: Place, stored_at: i64) {
+        self.logs[place.partition as usize].keep(Recorded {
+            position: Position::from(place.index),
+            stored_at,
+            envelope,
+        });
+    }
+
+    fn count(&mut self, partition: u32, bytes: u64) {
         let log = &mut self.logs[partition as usize];
-        log.append(slot, now, bytes);
+        log.admit(bytes);
         if !std::mem::replace(&mut log.grown, true) {
             self.grown.push(partition);
         }
@@ -464,7 +506,7 @@ impl State {
             let until = if grouped { log.settled() } else { log.end() };
             let droppable = until - log.base();
             let events = count(log, droppable).min(droppable);
-            let dropped = log.drop_first(events, &mut self.segments, &mut self.dead);
+            let dropped = log.drop_first(events, &mut self.dead);
             if grouped {
                 self.history -= dropped;
             } else {

@@ -48,6 +48,42 @@ async fn events_come_in_order_of_their_partition_once_and_after_assigned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_at_once_fares_as_in_a_batch_or_stays_where_it_is() {
+    let transport = memory("partitions=1&capacity=2").await;
+    let publisher = publisher(&transport).await;
+    let mut missing = Some(event("t", "k", 0));
+    assert!(publisher.publish_at_once(&mut missing).is_none());
+    assert!(
+        missing.is_some(),
+        "a topic that has to be made takes waiting"
+    );
+    let _member = Member::join(&transport, spec("g", &["t"])).await;
+    let first = event("t", "k", 1);
+    for (sent, stored) in [
+        (first.clone(), true),
+        (first, false),
+        (event("t", "k", 2), true),
+    ] {
+        let mut offered = Some(sent);
+        let outcome = publisher.publish_at_once(&mut offered);
+        assert!(offered.is_none());
+        match outcome {
+            Some(Outcome::Stored { .. }) => assert!(stored),
+            Some(Outcome::Duplicate { position }) => {
+                assert!(!stored);
+                assert_eq!(position, Some(Position::from(0)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut waits = Some(event("t", "k", 3));
+    assert!(publisher.publish_at_once(&mut waits).is_none());
+    assert!(waits.is_some(), "a full topic takes waiting");
+    let stats = publisher.stats();
+    assert_eq!((stats.sent, stats.stored, stats.duplicate), (3, 2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_budget_bounds_a_batch_but_one_record_always_comes() {
     let transport = memory("partitions=1").await;
     publish(&transport, "t", 0..10).await;

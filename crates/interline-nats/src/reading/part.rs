@@ -321,7 +321,7 @@ impl Part {
         Some(Batch {
             partition: self.partition.clone(),
             fence: self.fence,
-            records,
+            records: records.into(),
         })
     }
 

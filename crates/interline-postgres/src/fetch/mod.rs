@@ -481,7 +481,7 @@ impl Fetcher {
         self.ready.push_back(Batch {
             partition: part.partition.clone(),
             fence: part.fence,
-            records,
+            records: records.into(),
         });
     }
 

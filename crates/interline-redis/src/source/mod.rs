@@ -190,7 +190,7 @@ impl Source {
                 return Some(Batch {
                     partition: part.partition.clone(),
                     fence: part.fence,
-                    records,
+                    records: records.into(),
                 });
             }
         }

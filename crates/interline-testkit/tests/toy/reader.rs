@@ -38,7 +38,7 @@ impl Reader for ToyReader {
                     return Ok(Some(Batch {
                         partition,
                         fence: 0,
-                        records,
+                        records: records.into(),
                     }));
                 }
             }

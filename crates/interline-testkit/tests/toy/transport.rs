@@ -185,7 +185,7 @@ impl Data {
             return Ok(Some(Batch {
                 partition,
                 fence,
-                records,
+                records: records.into(),
             }));
         }
         Ok(None)

@@ -265,7 +265,7 @@ impl Source for Numbers {
                 return Ok(Batch {
                     partition: partition.clone(),
                     fence: *fence,
-                    records,
+                    records: records.into(),
                 });
             }
             more.await;
