@@ -9,6 +9,11 @@ const GUARANTEES: &str = "docs/guarantees.md";
 const TABLE: (&str, &str) = ("<!-- capabilities -->\n", "<!-- /capabilities -->");
 const GENERATOR: &str = "crates/interline/examples/capabilities.rs";
 
+/// What is promised stands below this heading.
+const PROMISES: &str = "\n## On every transport\n";
+/// How a paragraph begins that promises nothing.
+const LIMIT: &str = "**It cannot**";
+
 pub(super) fn check(tree: &Tree) -> Result<Finding> {
     let crates: Vec<_> = tree
         .packages
@@ -22,6 +27,10 @@ pub(super) fn check(tree: &Tree) -> Result<Finding> {
         let absent = named.iter().filter(|name| !exists(tree, name));
         breaches.extend(
             absent.map(|name| format!("{GUARANTEES} names the test {name}, which does not exist")),
+        );
+        breaches.extend(
+            unproven(&guarantees.text)
+                .map(|promise| format!("{GUARANTEES} names no test for: {promise}")),
         );
     }
     Ok(Finding {
@@ -89,6 +98,17 @@ fn named_tests(text: &str) -> Vec<String> {
     quoted
         .map(|name| name.rsplit("::").next().unwrap_or(name).to_owned())
         .collect()
+}
+
+/// The beginnings of paragraphs that promise something and name no test.
+fn unproven(text: &str) -> impl Iterator<Item = &str> {
+    let promises = text.split_once(PROMISES).map_or("", |(_, rest)| rest);
+    let unproven = |p: &&str| {
+        let is_promise = !p.is_empty() && !p.starts_with('#') && !p.starts_with(LIMIT);
+        is_promise && !p.contains("Test:")
+    };
+    let paragraphs = promises.split("\n\n").map(str::trim).filter(unproven);
+    paragraphs.map(|p| p.lines().next().unwrap_or(p))
 }
 
 fn exists(tree: &Tree, test: &str) -> bool {
@@ -160,6 +180,13 @@ mod tests {
         };
         assert!(exists(&tree, "real"));
         assert!(!exists(&tree, "gone"));
+    }
+
+    #[test]
+    fn a_promise_without_a_test_is_found() {
+        let text = "# Guarantees\n\nWords.\n\n## On every transport\n\n**Order.** It holds\n(Test: `order`).\n\n\
+                    **Speed.** It is\nhigh.\n\n**It cannot** fly.\n";
+        assert_eq!(unproven(text).collect::<Vec<_>>(), ["**Speed.** It is"]);
     }
 
     #[test]

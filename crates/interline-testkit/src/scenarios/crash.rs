@@ -20,6 +20,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!(what_was_running_in_a_crash_runs_again),
     scenario!(what_is_committed_does_not_run_again),
     scenario!(what_is_done_beyond_the_frontier_does_not_run_again),
+    scenario!(a_checkpoint_never_outgrows_its_ranges),
     scenario!(commits_that_fail_lose_nothing),
     scenario!(a_stale_commit_gives_the_partition_up),
     scenario!(a_crash_loop_buries_its_cause),
@@ -218,6 +219,33 @@ async fn what_is_done_beyond_the_frontier_does_not_run_again(harness: &Harness) 
     let workers = scene.start_other(&runs, 1, act).await?;
     scene.finish(workers).await?;
     each_once(&runs.all(), &events)
+}
+
+/// Every second event is stuck, so that each of the others is a range of its own: no more are run
+/// than the checkpoint has ranges for, and everything goes on once the stuck ones do.
+async fn a_checkpoint_never_outgrows_its_ranges(harness: &Harness) -> Verdict {
+    let (scene, faults) = faulty(harness, 1).await?;
+    let most = scene.bus.capabilities().max_ranges;
+    let events = interleaved(3 * most, 1);
+    scene.publish(&events).await?;
+    let (runs, stuck) = (Runs::default(), Arc::new(Gate::shut()));
+    let stays = |run: &Run| run.key.ends_with(['0', '2', '4', '6', '8']);
+    let handler = noting(&runs, 0, gated(&stuck, stays));
+    let group = scene.builder().lanes(events.len());
+    let workers = group.on_raw("*", handler).start().await?;
+    let largest = |all: &[Stored]| {
+        let ranges = all.iter().map(|s| s.checkpoint.progress.done.len());
+        ranges.max().unwrap_or(0)
+    };
+    let many = |all: &[Stored]| (largest(all) >= most / 4).then_some(());
+    let what = "a checkpoint with many ranges";
+    harness.until(what, faults.checkpoints(), many).await?;
+    stuck.open();
+    scene.finish(workers).await?;
+    each_once(&runs.all(), &events)?;
+    let largest = largest(&faults.checkpoints().all());
+    check!(largest <= most, "{largest} ranges where {most} fit");
+    Ok(())
 }
 
 /// Commits that fail, in every way, are tried again: in the end everything is stored.
