@@ -1,18 +1,14 @@
 //! The rows of a transport with a server: each of our paths beside the raw client.
 
-use std::time::{Duration, Instant};
-
-use interline_core::{
-    Admin, AnyTransport, ErrorKind, EventId, Group, Topic, TopicSpec, Transport as _,
-};
+use interline_core::{Group, Topic};
 use interline_transport::wire::Style;
-use tokio::runtime::Runtime;
 
-use crate::clock::{Machine, Server};
-use crate::measure::{Plan, Round, alternate, one_core};
-use crate::ours::PATIENCE;
+use crate::clock::Machine;
+use crate::measure::{Plan, Round, alternate};
+use crate::ours::Meter;
 use crate::report::{Row, Target};
 use crate::sample::Sample;
+use crate::site::Site;
 use crate::{Result, latency, ours};
 
 const KEYS: usize = 10_000;
@@ -22,9 +18,6 @@ const BARE: &str = "publish in batches, raw without attributes";
 const CONSUME: &str = "consume with lanes and checkpoints";
 const P50: &str = "one awaited publish, p50 in us";
 const P99: &str = "one awaited publish, p99 in us";
-
-/// How often a server is asked again for what it cannot do yet.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// A transport, and its raw client as somebody who knows it well uses it by hand.
 pub(crate) trait Broker: Sized {
@@ -42,9 +35,6 @@ pub(crate) trait Broker: Sized {
     /// The server at `url`.
     async fn new(url: &str) -> Result<Self>;
 
-    /// Our transport over it.
-    async fn connect(&self) -> Result<AnyTransport>;
-
     /// Publishes in batches by hand. Bare is without attributes and without dedupe.
     async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round>;
 
@@ -53,6 +43,11 @@ pub(crate) trait Broker: Sized {
 
     /// Reads everything by hand, storing checkpoints for the group.
     async fn consume(&self, job: Job<'_>, group: &Group) -> Result<Round>;
+
+    /// The server that the environment names.
+    fn site() -> Result<Site> {
+        Site::server(Self::NAME, Self::PARTITIONS)
+    }
 }
 
 /// What a raw side has to do.
@@ -119,59 +114,25 @@ pub(crate) fn rows<B: Broker>(plan: Plan, path: &str, rows: &mut Vec<Row>) -> Re
 
 /// The server, and what is needed to measure at it.
 struct Bench<B> {
+    site: Site,
     broker: B,
-    machine: Machine,
-    transport: AnyTransport,
-    runtime: Runtime,
     plan: Plan,
 }
 
 impl<B: Broker> Bench<B> {
     fn new(plan: Plan) -> Result<Self> {
-        let variable = |word| format!("INTERLINE_{}_{word}", B::NAME.to_uppercase());
-        let url = std::env::var(variable("URL")).map_err(|_| {
-            let (name, url) = (B::NAME, variable("URL"));
-            format!("{url} names no server: `cargo xtask bench {name}` starts one")
-        })?;
-        let server = std::env::var(variable("PID")).ok();
-        let server = server.and_then(|pid| pid.parse().ok());
-        let runtime = one_core()?;
-        let broker = runtime.block_on(B::new(&url))?;
+        let site = B::site()?;
         Ok(Self {
-            transport: runtime.block_on(broker.connect())?,
-            machine: Machine(server.map_or(Server::Elsewhere, Server::Process)),
-            broker,
-            runtime,
+            broker: site.runtime.block_on(B::new(&site.url))?,
+            site,
             plan,
         })
     }
 
-    /// Runs `measure` with a topic of its own.
-    fn with_topic<T>(&self, measure: impl FnOnce(&Topic) -> Result<T>) -> Result<T> {
-        let topic = Topic::new(fresh("bench"))?;
-        let admin = self.transport.admin();
-        let spec = TopicSpec::new(topic.clone()).partitions(B::PARTITIONS);
-        self.runtime.block_on(admin.ensure(vec![spec]))?;
-        let measured = measure(&topic);
-        let deleted = self.runtime.block_on(admin.delete_topic(&topic));
-        let measured = measured?;
-        deleted?;
-        Ok(measured)
-    }
-
-    /// Runs `round` on a transport that was just connected.
-    fn run<F: Future<Output = Result<Round>>>(
-        &self,
-        round: impl FnOnce(AnyTransport) -> F,
-    ) -> Result<Round> {
-        self.runtime
-            .block_on(async { round(self.broker.connect().await?).await })
-    }
-
     /// Both sides into one topic, so that its settings cannot differ.
     fn publish(&self, samples: &[Sample], events: usize, payload: usize) -> Result<[Row; 2]> {
-        let (machine, events) = (self.machine, events / self.plan.divide);
-        let [raw, ours, bare] = self.with_topic(|topic| {
+        let (machine, events) = (self.site.machine, events / self.plan.divide);
+        let [raw, ours, bare] = self.site.with_topic(|topic| {
             let job = Job {
                 machine,
                 topic,
@@ -181,9 +142,12 @@ impl<B: Broker> Bench<B> {
             alternate(
                 self.plan,
                 [
-                    &mut || self.runtime.block_on(self.broker.publish(job, false)),
-                    &mut || self.run(|our| ours::publish(our, machine, topic, samples, events)),
-                    &mut || self.runtime.block_on(self.broker.publish(job, true)),
+                    &mut || self.site.runtime.block_on(self.broker.publish(job, false)),
+                    &mut || {
+                        self.site
+                            .run(|our| ours::publish(our, machine, topic, samples, events))
+                    },
+                    &mut || self.site.runtime.block_on(self.broker.publish(job, true)),
                 ],
             )
         })?;
@@ -198,8 +162,8 @@ impl<B: Broker> Bench<B> {
     }
 
     fn consume(&self, samples: &[Sample], events: usize, payload: usize) -> Result<Row> {
-        let (machine, events) = (self.machine, events / self.plan.divide);
-        let [raw, ours] = self.with_topic(|topic| {
+        let (machine, events) = (self.site.machine, events / self.plan.divide);
+        let [raw, ours] = self.site.with_topic(|topic| {
             let job = Job {
                 machine,
                 topic,
@@ -207,18 +171,21 @@ impl<B: Broker> Bench<B> {
                 events,
             };
             // One event more is published, so that a round has all that it waits for.
-            self.run(|our| ours::publish(our, machine, topic, samples, events))?;
+            self.site
+                .run(|our| ours::publish(our, machine, topic, samples, events))?;
             alternate(
                 self.plan,
                 [
                     &mut || {
-                        self.with_group(|group| {
-                            self.runtime.block_on(self.broker.consume(job, group))
+                        self.site.with_group(|group| {
+                            self.site.runtime.block_on(self.broker.consume(job, group))
                         })
                     },
                     &mut || {
-                        self.with_group(|group| {
-                            self.run(|our| ours::consume(our, machine, topic, group, events))
+                        self.site.with_group(|group| {
+                            self.site.run(|our| {
+                                ours::consume(our, Meter::late(machine, events), topic, group)
+                            })
                         })
                     },
                 ],
@@ -236,31 +203,10 @@ impl<B: Broker> Bench<B> {
         ))
     }
 
-    /// Runs `measure` with a group of its own.
-    fn with_group<T>(&self, measure: impl FnOnce(&Group) -> Result<T>) -> Result<T> {
-        let group = Group::new(fresh("bench"))?;
-        let measured = measure(&group)?;
-        self.runtime.block_on(self.delete_group(&group))?;
-        Ok(measured)
-    }
-
-    /// A consumer that was dropped may still be on its way out of its group.
-    async fn delete_group(&self, group: &Group) -> Result<()> {
-        let began = Instant::now();
-        loop {
-            match self.transport.admin().delete_group(group).await {
-                Err(error) if error.kind() == ErrorKind::Invalid && began.elapsed() < PATIENCE => {
-                    tokio::time::sleep(AGAIN).await;
-                }
-                deleted => return Ok(deleted?),
-            }
-        }
-    }
-
     fn awaited(&self, samples: &[Sample], payload: usize) -> Result<[Row; 2]> {
-        let machine = self.machine;
+        let machine = self.site.machine;
         let events = (B::EVENTS.awaited / self.plan.divide).max(100);
-        let [raw, ours] = self.with_topic(|topic| {
+        let [raw, ours] = self.site.with_topic(|topic| {
             let job = Job {
                 machine,
                 topic,
@@ -270,8 +216,11 @@ impl<B: Broker> Bench<B> {
             alternate(
                 self.plan,
                 [
-                    &mut || self.runtime.block_on(self.broker.awaited(job)),
-                    &mut || self.run(|our| ours::awaited(our, machine, topic, samples, events)),
+                    &mut || self.site.runtime.block_on(self.broker.awaited(job)),
+                    &mut || {
+                        self.site
+                            .run(|our| ours::awaited(our, machine, topic, samples, events))
+                    },
                 ],
             )
         })?;
@@ -284,18 +233,12 @@ impl<B: Broker> Bench<B> {
 
     /// At a fixed rate.
     fn paced(&self) -> Result<[Row; 2]> {
-        self.with_topic(|topic| {
-            self.with_group(|group| {
-                self.runtime.block_on(async {
-                    let transport = self.broker.connect().await?;
-                    latency::rows(B::NAME, transport, self.machine, topic, group, self.plan).await
-                })
+        self.site.with_topic(|topic| {
+            self.site.with_group(|group| {
+                let machine = self.site.machine;
+                self.site
+                    .run(|our| latency::rows(B::NAME, our, machine, topic, group, self.plan))
             })
         })
     }
-}
-
-/// A name that nobody else uses.
-pub(crate) fn fresh(name: &str) -> String {
-    format!("{name}-{}", EventId::new())
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use interline_core::{AnyTransport, Group, PublisherOptions};
-use interline_kafka::Config;
+use interline::kafka::Config;
+use interline_core::{Group, PublisherOptions};
 use interline_transport::wire::Style;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -32,12 +32,11 @@ const FULL: Duration = Duration::from_millis(1);
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Kafka {
-    url: String,
     brokers: String,
 }
 
 impl Broker for Kafka {
-    const NAME: &'static str = interline_kafka::SCHEME;
+    const NAME: &'static str = interline::kafka::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 4;
     const GOALS: Goals = Goals {
@@ -58,15 +57,8 @@ impl Broker for Kafka {
         let brokers = brokers.and_then(|rest| rest.split('?').next());
         let brokers = brokers.ok_or("INTERLINE_KAFKA_URL has to be kafka://host:port")?;
         Ok(Self {
-            url: url.to_owned(),
             brokers: brokers.to_owned(),
         })
-    }
-
-    async fn connect(&self) -> Result<AnyTransport> {
-        Ok(AnyTransport::new(
-            interline_kafka::connect(&*self.url).await?,
-        ))
     }
 
     async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
 use futures_util::stream::ReadyChunks;
-use interline_core::{AnyTransport, Group, Topic};
+use interline_core::{Group, Topic};
 use interline_transport::partition::for_key;
 use interline_transport::wire::Style;
 use serde::Deserialize;
@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::Result;
-use crate::broker::{Broker, Events, Goals, Job, fresh};
+use crate::broker::{Broker, Events, Goals, Job};
 use crate::measure::{Round, Watch};
 use crate::sample::{Sample, new_id, touch};
+use crate::site::fresh;
 
 /// Acknowledgements outstanding: more gain little, and without a bound the server drops events.
 const WINDOW: usize = 1_024;
@@ -42,7 +43,7 @@ pub(crate) struct Nats {
 }
 
 impl Broker for Nats {
-    const NAME: &'static str = interline_nats::SCHEME;
+    const NAME: &'static str = interline::nats::SCHEME;
     const STYLE: Style = Style::Dash;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {
@@ -58,12 +59,6 @@ impl Broker for Nats {
     async fn new(url: &str) -> Result<Self> {
         let url = url.to_owned();
         Ok(Self { url })
-    }
-
-    async fn connect(&self) -> Result<AnyTransport> {
-        Ok(AnyTransport::new(
-            interline_nats::connect(&*self.url).await?,
-        ))
     }
 
     async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round> {

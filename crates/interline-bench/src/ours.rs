@@ -21,6 +21,9 @@ use crate::sample::{Sample, touch};
 /// How long anything that should happen at once may take before the run fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How much longer for each event, where there are many.
+const EACH: Duration = Duration::from_micros(50);
+
 /// Events handed over at once.
 const BATCH: usize = 1_000;
 
@@ -107,8 +110,7 @@ fn all_stored(outcomes: Vec<Outcome>) -> Result<()> {
     Ok(())
 }
 
-/// Counts handled events and times those after the first tenth: joining the group and filling
-/// the buffers is no part of the rate.
+/// Counts handled events and times them.
 pub(crate) struct Meter<C> {
     clock: C,
     handled: AtomicUsize,
@@ -119,15 +121,27 @@ pub(crate) struct Meter<C> {
 }
 
 impl<C: Clock + Clone> Meter<C> {
-    pub(crate) fn new(clock: C, events: usize) -> Self {
-        Self {
+    /// Times those after the first tenth: joining the group and filling the buffers is no part of
+    /// a rate.
+    pub(crate) fn late(clock: C, events: usize) -> Arc<Self> {
+        Self::new(clock, events / 10, events, None)
+    }
+
+    /// Times everything from now on.
+    pub(crate) fn whole(clock: C, events: usize) -> Arc<Self> {
+        let watch = Watch::on(clock.clone());
+        Self::new(clock, 0, events, Some(watch))
+    }
+
+    fn new(clock: C, from: usize, to: usize, watch: Option<Watch<C>>) -> Arc<Self> {
+        Arc::new(Self {
             clock,
             handled: AtomicUsize::new(0),
-            from: events / 10,
-            to: events,
-            times: Mutex::default(),
+            from,
+            to,
+            times: Mutex::new((watch, None)),
             done: Notify::new(),
-        }
+        })
     }
 
     pub(crate) fn one(&self) {
@@ -149,7 +163,8 @@ impl<C: Clock + Clone> Meter<C> {
 
     /// Waits until all are handled.
     pub(crate) async fn round(&self) -> Result<Round> {
-        timeout(PATIENCE, self.done.notified()).await?;
+        let patience = PATIENCE + EACH * u32::try_from(self.to).unwrap_or(u32::MAX);
+        timeout(patience, self.done.notified()).await?;
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(times.1.take().ok_or("the events were not counted")?)
     }
@@ -157,13 +172,11 @@ impl<C: Clock + Clone> Meter<C> {
 
 pub(crate) async fn consume(
     transport: AnyTransport,
-    machine: Machine,
+    meter: Arc<Meter<Machine>>,
     topic: &Topic,
     group: &Group,
-    events: usize,
 ) -> Result<Round> {
     let bus = Bus::new(transport);
-    let meter = Arc::new(Meter::new(machine, events));
     let workers = bus
         .group(group)
         .topics(topic)

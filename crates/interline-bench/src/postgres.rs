@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
-use interline_core::{AnyTransport, Group, Topic};
+use interline_core::{Group, Topic};
 use interline_transport::wire::Style;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
@@ -79,7 +79,7 @@ pub(crate) struct Postgres {
 }
 
 impl Broker for Postgres {
-    const NAME: &'static str = interline_postgres::SCHEME;
+    const NAME: &'static str = interline::postgres::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {
@@ -95,12 +95,6 @@ impl Broker for Postgres {
     async fn new(url: &str) -> Result<Self> {
         let url = url.to_owned();
         Ok(Self { url })
-    }
-
-    async fn connect(&self) -> Result<AnyTransport> {
-        Ok(AnyTransport::new(
-            interline_postgres::connect(&*self.url).await?,
-        ))
     }
 
     async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round> {

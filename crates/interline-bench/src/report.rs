@@ -7,11 +7,11 @@ use crate::measure::{Round, median};
 
 /// How far apart the middle half of the rounds may be, over their median, and that of times within
 /// which 99 of 100 events were done: a few events decide about those.
-const SPREAD: f64 = 0.2;
+pub(crate) const SPREAD: f64 = 0.2;
 const SPREAD_OF_TAILS: f64 = 0.5;
 
 /// How many processors others may keep busy.
-const FOREIGN: f64 = 0.2;
+pub(crate) const FOREIGN: f64 = 0.2;
 
 /// What a row has to reach.
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +208,7 @@ impl Row {
 }
 
 /// The median of what every round knows.
-fn known(rounds: &[Round], figure: fn(&Round) -> Option<f64>) -> Option<f64> {
+pub(crate) fn known(rounds: &[Round], figure: fn(&Round) -> Option<f64>) -> Option<f64> {
     let values: Option<Vec<f64>> = rounds.iter().map(figure).collect();
     Some(median(values?.into_iter()).0)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use interline_bus::{Bus, Handled, State};
-use interline_core::{AnyTransport, Outgoing, Publisher, PublisherOptions, Topic, Transport};
+use interline_core::{Outgoing, Publisher, PublisherOptions, Topic, Transport};
 
 use crate::Result;
 use crate::baseline::Baseline;
@@ -14,6 +14,7 @@ use crate::measure::{Plan, Round, Watch, alternate, median, one_core};
 use crate::ours::{Meter, PATIENCE};
 use crate::report::{Row, Target};
 use crate::sample::envelopes;
+use crate::series::{Point, Series};
 
 const EVENTS: usize = 1_000;
 const PLAN: Plan = Plan {
@@ -83,9 +84,9 @@ impl Made {
     /// A real bus over memory in which every event costs this.
     fn by_bus(&self, cost: Duration) -> Result<Round> {
         one_core()?.block_on(async {
-            let transport = AnyTransport::new(interline_memory::connect("memory://").await?);
+            let transport = interline::connect("memory://").await?;
             let bus = Bus::new(transport.clone());
-            let meter = Arc::new(Meter::new(self.clone(), EVENTS));
+            let meter = Meter::late(self.clone(), EVENTS);
             let made = self.clone();
             let counted = move |State(meter): State<Arc<Meter<Self>>>| {
                 made.work(cost);
@@ -270,4 +271,75 @@ fn worse_than_the_baseline_is_worse_by_more_than_the_spread() {
     let baseline = Baseline::parse(apart.as_bytes()).unwrap();
     assert!(!baseline.change(&at(12)).unwrap().is_worse);
     assert!(baseline.change(&at(20)).unwrap().is_worse);
+}
+
+/// Rounds of `events`, each of which costs `each` beside a start.
+fn rounds(made: &Made, events: usize, start: Duration, each: Duration) -> Vec<Round> {
+    let round = || {
+        let watch = Watch::on(made.clone());
+        made.work(start + each * events as u32);
+        watch.stop(events)
+    };
+    (0..PLAN.rounds).map(|_| round()).collect()
+}
+
+fn series(made: &Made, costs: &[(usize, Duration)], start: Duration) -> Series {
+    let point =
+        |(size, each): &(usize, Duration)| Point::of(*size, &rounds(made, *size, start, *each));
+    let series = Series::new("memory", "made", costs.iter().map(point).collect());
+    series.after(&rounds(made, 0, start, MICRO))
+}
+
+#[test]
+fn what_costs_the_same_is_flat_whatever_the_start() {
+    let made = Made::new();
+    let costs = [(100, MICRO), (10_000, MICRO), (100_000, MICRO)];
+    let series = series(&made, &costs, 1_000 * MICRO);
+    assert!(is_near(series.growth.map(|growth| growth.cpu), 1.0));
+    assert_eq!(series.flat, Some(true), "{series}");
+    assert!(series.is_whole());
+}
+
+#[test]
+fn what_costs_more_as_it_grows_is_not_flat() {
+    let made = Made::new();
+    let costs = [
+        (10_000, 2 * MICRO),
+        (100_000, MICRO),
+        (1_000_000, 2 * MICRO),
+    ];
+    let grows = series(&made, &costs, MICRO);
+    assert!(is_near(grows.growth.map(|growth| growth.time), 2.0));
+    assert_eq!(grows.flat, Some(false), "{grows}");
+    let shrinks = series(&made, &costs[..2], MICRO);
+    assert!(is_near(shrinks.growth.map(|growth| growth.time), 0.5));
+    assert_eq!(shrinks.flat, Some(true), "{shrinks}");
+}
+
+#[test]
+fn sizes_that_the_start_outweighs_do_not_count() {
+    let made = Made::new();
+    let series = series(&made, &[(10, MICRO), (100, 9 * MICRO)], 1_000 * MICRO);
+    assert_eq!(series.flat, None);
+    assert!(series.verdict().contains("no two sizes count"), "{series}");
+}
+
+#[test]
+fn a_disturbed_series_judges_nothing() {
+    let made = Made::new();
+    let mut disturbed = rounds(&made, 1_000, MICRO, MICRO);
+    for round in &mut disturbed {
+        let watch = Watch::on(made.clone());
+        made.work(1_000 * MICRO);
+        made.disturb(500 * MICRO);
+        *round = watch.stop(1_000);
+    }
+    let calm = rounds(&made, 2_000, MICRO, MICRO);
+    let points = vec![Point::of(1_000, &disturbed), Point::of(2_000, &calm)];
+    let series = Series::new("memory", "made", points);
+    assert_eq!(series.flat, None);
+    assert!(
+        series.verdict().starts_with("not judged: others kept 0.5"),
+        "{series}"
+    );
 }

@@ -9,15 +9,16 @@ use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::config::Config;
 use fred::types::{ClusterHash, CustomCommand, Resp3Frame, Value};
-use interline_core::{AnyTransport, Group, Topic};
+use interline_core::{Group, Topic};
 use interline_transport::partition::for_key;
 use interline_transport::wire::Style;
 use tokio::task::JoinHandle;
 
 use crate::Result;
-use crate::broker::{Broker, Events, Goals, Job, fresh};
+use crate::broker::{Broker, Events, Goals, Job};
 use crate::measure::{Round, Watch};
 use crate::sample::{Sample, new_id, touch};
+use crate::site::fresh;
 
 /// Events of one call, and calls on their way: as ours.
 const BATCH: usize = 512;
@@ -34,7 +35,7 @@ pub(crate) struct Redis {
 }
 
 impl Broker for Redis {
-    const NAME: &'static str = interline_redis::SCHEME;
+    const NAME: &'static str = interline::redis::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {
@@ -50,12 +51,6 @@ impl Broker for Redis {
     async fn new(url: &str) -> Result<Self> {
         let url = url.to_owned();
         Ok(Self { url })
-    }
-
-    async fn connect(&self) -> Result<AnyTransport> {
-        Ok(AnyTransport::new(
-            interline_redis::connect(&*self.url).await?,
-        ))
     }
 
     async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round> {
