@@ -11,8 +11,12 @@ use crate::report::{FOREIGN, SPREAD, known, or_dash};
 /// How often a larger size may cost what a smaller one does, for each event.
 const FLAT: f64 = 1.5;
 
-/// A size counts if it takes this often what the start of a group does.
+/// A size counts if it takes this often what the start of a group does, and this long.
 const BEYOND_START: f64 = 5.0;
+const LONG_US: f64 = 10e3;
+
+/// What others do is told in steps of 10 ms: not at all of anything shorter than this.
+const TOLD: Duration = Duration::from_millis(100);
 
 /// One thing that grows.
 #[derive(Debug, Serialize)]
@@ -23,9 +27,8 @@ pub(crate) struct Series {
     /// What the start of a group takes, where it is part of the figures.
     pub(crate) start: Option<Cost>,
     /// The cost of an event, less the start, over the least at a smaller size: the most of all.
-    /// Nothing if no two sizes count.
-    pub(crate) growth: Option<Growth>,
-    /// Whether both are flat; nothing if the run cannot tell.
+    pub(crate) growth: Growth,
+    /// Whether it is flat; nothing if the run cannot tell.
     pub(crate) flat: Option<bool>,
     /// Why the run cannot tell.
     pub(crate) noise: Option<String>,
@@ -52,10 +55,11 @@ pub(crate) struct Cost {
     pub(crate) cpu_us: f64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+/// Nothing where no two sizes count.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Growth {
-    pub(crate) time: f64,
-    pub(crate) cpu: f64,
+    pub(crate) time: Option<f64>,
+    pub(crate) cpu: Option<f64>,
 }
 
 impl Cost {
@@ -85,9 +89,13 @@ impl Point {
             },
             server_us: known(rounds, Round::server_us),
             spread,
-            foreign: known(rounds, Round::foreign),
+            foreign: known(rounds, told),
         }
     }
+}
+
+fn told(round: &Round) -> Option<f64> {
+    round.foreign().filter(|_| round.wall() >= TOLD)
 }
 
 impl Series {
@@ -97,7 +105,7 @@ impl Series {
             what,
             points,
             start: None,
-            growth: None,
+            growth: Growth::default(),
             flat: None,
             noise: None,
         }
@@ -112,37 +120,41 @@ impl Series {
 
     fn judged(mut self) -> Self {
         let start = self.start.unwrap_or_default();
-        let time = self.growth(start.time_us, |each| each.time_us);
-        let cpu = self.growth(start.cpu_us, |each| each.cpu_us);
-        self.growth = time.zip(cpu).map(|(time, cpu)| Growth { time, cpu });
-        let most = |figure: fn(&Point) -> f64| self.points.iter().map(figure).fold(0.0, f64::max);
+        let time = self.counted(start.time_us, |each| each.time_us);
+        let cpu = self.counted(start.cpu_us, |each| each.cpu_us);
+        let most = |figure: fn(&Point) -> f64| {
+            let points = time.iter().chain(&cpu).map(|(point, _)| figure(point));
+            points.fold(0.0, f64::max)
+        };
         let foreign = most(|point| point.foreign.unwrap_or_default());
         let spread = most(|point| point.spread);
+        let growth = Growth {
+            time: growth(&time),
+            cpu: growth(&cpu),
+        };
+        let mut known = growth.time.iter().chain(&growth.cpu).peekable();
         self.noise = match foreign {
-            _ if self.growth.is_none() => Some("no two sizes count".to_owned()),
+            _ if known.peek().is_none() => Some("no two sizes count".to_owned()),
             foreign if foreign > FOREIGN => {
                 Some(format!("others kept {foreign:.1} processors busy"))
             }
             _ if spread > SPREAD => Some(format!("rounds {:.0} % apart", spread * 100.0)),
             _ => None,
         };
-        let flat = |growth: Growth| growth.time <= FLAT && growth.cpu <= FLAT;
-        self.flat = self.growth.filter(|_| self.noise.is_none()).map(flat);
+        let flat = known.all(|growth| *growth <= FLAT);
+        self.flat = self.noise.is_none().then_some(flat);
+        self.growth = growth;
         self
     }
 
-    fn growth(&self, start: f64, figure: fn(&Cost) -> f64) -> Option<f64> {
-        let counts = |point: &&Point| figure(&point.each) * point.events > start * BEYOND_START;
-        let points = self.points.iter().filter(counts);
-        let costs = points.map(|point| figure(&point.each) - start / point.events);
-        let (mut least, mut growth) = (None, None);
-        for cost in costs {
-            if let Some(least) = least {
-                growth = Some(f64::max(growth.unwrap_or(0.0), cost / least));
-            }
-            least = Some(least.map_or(cost, |least| f64::min(least, cost)));
-        }
-        growth
+    /// The sizes that count, with what each of their events costs less the start.
+    fn counted(&self, start: f64, each: fn(&Cost) -> f64) -> Vec<(&Point, f64)> {
+        let least = f64::max(start * BEYOND_START, LONG_US);
+        let all = self.points.iter();
+        let all = all.map(|point| (point, each(&point.each) * point.events));
+        all.filter(|(_, all)| *all > least)
+            .map(|(point, all)| (point, (all - start) / point.events))
+            .collect()
     }
 
     /// Whether everything was measured that it should have.
@@ -153,10 +165,9 @@ impl Series {
 
     /// What the figures are worth, in words.
     pub(crate) fn verdict(&self) -> String {
-        let growth = self
-            .growth
-            .map(|growth| format!("time x {:.2}, client x {:.2}", growth.time, growth.cpu));
-        let growth = or_dash(growth);
+        let times = |growth: Option<f64>| or_dash(growth.map(|growth| format!("x {growth:.2}")));
+        let Growth { time, cpu } = self.growth;
+        let growth = format!("time {}, client {}", times(time), times(cpu));
         match (self.flat, &self.noise) {
             (Some(true), _) => format!("flat ({growth})"),
             (Some(false), _) => format!("grows ({growth})"),
@@ -172,6 +183,18 @@ impl Series {
             .map(|start| format!("{:.1} / {:.1}", start.time_us / 1e3, start.cpu_us / 1e3));
         or_dash(start)
     }
+}
+
+/// The most that a size costs over the least of the sizes before it.
+fn growth(costs: &[(&Point, f64)]) -> Option<f64> {
+    let (mut least, mut growth) = (f64::INFINITY, None);
+    for (_, cost) in costs {
+        if least.is_finite() {
+            growth = Some(f64::max(growth.unwrap_or(0.0), cost / least));
+        }
+        least = least.min(*cost);
+    }
+    growth
 }
 
 /// A table for people.
