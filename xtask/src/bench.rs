@@ -16,7 +16,7 @@ const QUICK: &str = "--quick";
 pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     let install = take_flag(&mut args, "--install") || in_ci();
     let mut files = Vec::new();
-    for option in ["--json", "--baseline"] {
+    for option in ["--json", "--baseline", "--html"] {
         // cargo runs in the root, the caller may not be there.
         if let Some(file) = take_value(&mut args, option)? {
             files.push((option, absolute(file)?));

@@ -92,7 +92,7 @@ fn table_of_series(series: &[Series]) -> String {
 }
 
 /// What this machine is.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let about = read("/proc/cpuinfo");
     let name = about

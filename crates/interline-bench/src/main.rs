@@ -13,6 +13,7 @@ mod baseline;
 mod broker;
 mod clock;
 mod document;
+mod html;
 mod kafka;
 mod latency;
 mod measure;
@@ -62,6 +63,9 @@ struct Args {
     /// Compares with the rows of this file, written by an earlier run.
     #[arg(long)]
     baseline: Option<PathBuf>,
+    /// Writes the rows to this file as a page with plots.
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// Writes the figures into the tables of this document.
     #[arg(long, global = true, conflicts_with = "quick")]
     write: Option<PathBuf>,
@@ -121,6 +125,9 @@ fn rows(args: &Args, plan: Plan) -> Result<()> {
     }
     if let Some(baseline) = baseline {
         baseline.print(&rows);
+    }
+    if let Some(file) = &args.html {
+        std::fs::write(file, html::page(&rows, &document::machine()))?;
     }
     save(args, &rows, &rows, &[])?;
     match rows.iter().find(|row| !row.is_whole()) {

@@ -63,6 +63,8 @@ pub(crate) struct Row {
     #[serde(flatten)]
     pub(crate) waits: Option<Waits>,
     pub(crate) target: String,
+    /// The part of it that is about the ratio.
+    pub(crate) wanted_ratio: Option<f64>,
     /// Whether the target is reached; nothing if there is none or the run cannot tell.
     pub(crate) met: Option<bool>,
     /// Why the run cannot tell.
@@ -140,6 +142,7 @@ impl Row {
             foreign: known(rounds, Round::foreign),
             waits: None,
             target: String::new(),
+            wanted_ratio: None,
             met: None,
             noise: None,
         }
@@ -166,6 +169,7 @@ impl Row {
     /// A run that was disturbed shows its figures and judges nothing.
     fn judged(mut self, target: Target, spread: f64) -> Self {
         self.target = target.words();
+        self.wanted_ratio = target.ratio();
         let reached = target.is_reached(&self);
         let disturbed = self.foreign.filter(|foreign| *foreign > FOREIGN);
         self.noise = match disturbed {
@@ -225,6 +229,13 @@ impl Target {
             Self::Rate(least) => format!(">= {:.1} M/s", least / 1e6),
             Self::Within(most) => format!("p99 <= {:.0} ms", most / 1e3),
             Self::None => "for information".to_owned(),
+        }
+    }
+
+    fn ratio(self) -> Option<f64> {
+        match self {
+            Self::Beside { ratio, .. } | Self::Latency { ratio, .. } => Some(ratio),
+            Self::Rate(_) | Self::Within(_) | Self::None => None,
         }
     }
 
