@@ -102,81 +102,90 @@ fn bar(page: &mut String, row: &Row, top: f64) -> fmt::Result {
     )
 }
 
-/// The plot of curves: its corner, its size.
-const CORNER: (f64, f64) = (60.0, 14.0);
-const SIZE: (f64, f64) = (560.0, 220.0);
-
 /// Latencies from the fastest to the slowest event. Each nine takes as much room as the one
 /// before it, as tails are what matters.
 fn curves(page: &mut String, all: &[(&str, &Waits)]) -> fmt::Result {
-    let points = || all.iter().flat_map(|(_, waits)| &waits.curve);
-    let most = points()
-        .map(|(_, us)| *us)
-        .fold(1.0, f64::max)
-        .log10()
-        .ceil();
-    let least = points()
-        .map(|(_, us)| *us)
-        .fold(f64::MAX, f64::min)
-        .log10()
-        .floor();
-    let nines = points().map(|(part, _)| nines(*part)).fold(1.0, f64::max);
-    let x = |part: f64| CORNER.0 + SIZE.0 * self::nines(part) / nines;
-    let y = |us: f64| CORNER.1 + SIZE.1 * (most - us.log10()) / (most - least).max(1.0);
+    let plot = Plot::of(all);
     writeln!(page, r#"<svg viewBox="0 0 900 270" role="img">"#)?;
-    let (right, bottom) = (CORNER.0 + SIZE.0, CORNER.1 + SIZE.1);
-    for power in least as i32..=most as i32 {
-        let (y, left) = (y(10_f64.powi(power)), CORNER.0 - 6.0);
-        writeln!(
-            page,
-            r#"<line class="grid" x1="{}" x2="{right}" y1="{y:.1}" y2="{y:.1}"/>"#,
-            CORNER.0
-        )?;
-        let label = in_words(power);
-        writeln!(
-            page,
-            r#"<text class="axis" x="{left}" y="{:.1}" text-anchor="end">{label}</text>"#,
-            y + 4.0
-        )?;
-    }
-    for part in [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999]
-        .into_iter()
-        .filter(|part| self::nines(*part) <= nines)
-    {
-        let (x, below) = (x(part), bottom + 16.0);
-        writeln!(
-            page,
-            r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{}" y2="{bottom}"/>"#,
-            CORNER.1
-        )?;
-        let percent = format!("{:.2}", part * 100.0);
-        let percent = percent.trim_end_matches('0').trim_end_matches('.');
-        writeln!(
-            page,
-            r#"<text class="axis" x="{x:.1}" y="{below}" text-anchor="middle">{percent} %</text>"#
-        )?;
-    }
+    plot.grid(page)?;
     for (at, (path, waits)) in all.iter().enumerate() {
-        let points = waits
-            .curve
-            .iter()
-            .map(|(part, us)| format!("{:.1},{:.1}", x(*part), y(*us)));
+        let points = waits.curve.iter();
+        let points = points.map(|(part, us)| format!("{:.1},{:.1}", plot.x(*part), plot.y(*us)));
         let points = points.collect::<Vec<_>>().join(" ");
         writeln!(page, r#"<polyline class="curve{at}" points="{points}"/>"#)?;
-        let (x, y) = (right + 12.0, CORNER.1 + 16.0 + 40.0 * at as f64);
+        let (x, y) = (RIGHT + 12.0, TOP + 16.0 + 40.0 * at as f64);
         let path = path.trim_end_matches(", p99 in us");
         writeln!(
             page,
             r#"<text class="curve{at}" x="{x}" y="{y}">{path}</text>"#
         )?;
-        let Waits { p50, p99, p999, .. } = waits;
+        let (Waits { p50, p99, p999, .. }, y) = (waits, y + 16.0);
+        let figures = format!("p50 {p50:.0}, p99 {p99:.0}, p99.9 {p999:.0} us");
         writeln!(
             page,
-            r#"<text class="axis" x="{x}" y="{}">p50 {p50:.0}, p99 {p99:.0}, p99.9 {p999:.0} us</text>"#,
-            y + 16.0
+            r#"<text class="axis" x="{x}" y="{y}">{figures}</text>"#
         )?;
     }
     writeln!(page, "</svg>")
+}
+
+/// Where the plot of curves begins and ends.
+const BEGIN: f64 = 60.0;
+const RIGHT: f64 = 620.0;
+const TOP: f64 = 14.0;
+const BOTTOM: f64 = 234.0;
+
+/// What it shows: powers of ten in microseconds, and so many nines.
+struct Plot {
+    least: f64,
+    most: f64,
+    nines: f64,
+}
+
+impl Plot {
+    fn of(all: &[(&str, &Waits)]) -> Self {
+        let points = || all.iter().flat_map(|(_, waits)| &waits.curve);
+        let (least, most) = points().fold((f64::MAX, 1.0), |(least, most), (_, us)| {
+            (f64::min(least, *us), f64::max(most, *us))
+        });
+        Self {
+            least: least.log10().floor(),
+            most: most.log10().ceil(),
+            nines: points().map(|(part, _)| nines(*part)).fold(1.0, f64::max),
+        }
+    }
+
+    fn x(&self, part: f64) -> f64 {
+        BEGIN + (RIGHT - BEGIN) * nines(part) / self.nines
+    }
+
+    fn y(&self, us: f64) -> f64 {
+        let height = (self.most - self.least).max(1.0);
+        TOP + (BOTTOM - TOP) * (self.most - us.log10()) / height
+    }
+
+    fn grid(&self, page: &mut String) -> fmt::Result {
+        for power in self.least as i32..=self.most as i32 {
+            let (y, left) = (self.y(10_f64.powi(power)), BEGIN - 6.0);
+            let (label, below) = (in_words(power), y + 4.0);
+            writeln!(
+                page,
+                r#"<line class="grid" x1="{BEGIN}" x2="{RIGHT}" y1="{y:.1}" y2="{y:.1}"/>
+<text class="axis" x="{left}" y="{below:.1}" text-anchor="end">{label}</text>"#
+            )?;
+        }
+        for percent in [0.0, 50.0, 90.0, 99.0, 99.9, 99.99] {
+            let (x, below) = (self.x(percent / 100.0), BOTTOM + 16.0);
+            if x < RIGHT + 1.0 {
+                writeln!(
+                    page,
+                    r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{BOTTOM}"/>
+<text class="axis" x="{x:.1}" y="{below}" text-anchor="middle">{percent} %</text>"#
+                )?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How many nines a part has: 1 for 90 of 100, 2 for 99.
