@@ -1,10 +1,13 @@
 //! The rows of a transport with a server: each of our paths beside the raw client.
 
+use std::marker::PhantomData;
+use std::time::Instant;
+
 use interline_core::{Group, Topic};
 use interline_transport::wire::Style;
 
-use crate::clock::Machine;
-use crate::measure::{Plan, Round, alternate};
+use crate::clock::{Clock, Machine};
+use crate::measure::{Plan, Round, Watch, alternate};
 use crate::ours::Meter;
 use crate::report::{Row, Target};
 use crate::sample::Sample;
@@ -32,17 +35,14 @@ pub(crate) trait Broker: Sized {
     /// How much is sent.
     const EVENTS: Events;
 
-    /// The server at `url`.
-    async fn new(url: &str) -> Result<Self>;
-
     /// Publishes in batches by hand. Bare is without attributes and without dedupe.
-    async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round>;
+    async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round>;
 
     /// Publishes one by one by hand, awaiting each.
-    async fn awaited(&self, job: Job<'_>) -> Result<Round>;
+    async fn awaited(job: Job<'_>) -> Result<Round>;
 
     /// Reads everything by hand, storing checkpoints for the group.
-    async fn consume(&self, job: Job<'_>, group: &Group) -> Result<Round>;
+    async fn consume(job: Job<'_>, group: &Group) -> Result<Round>;
 
     /// The server that the environment names.
     fn site() -> Result<Site> {
@@ -50,9 +50,11 @@ pub(crate) trait Broker: Sized {
     }
 }
 
-/// What a raw side has to do.
+/// What a side has to do.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'j> {
+    /// The server.
+    pub(crate) url: &'j str,
     pub(crate) machine: Machine,
     /// It is there, with its partitions.
     pub(crate) topic: &'j Topic,
@@ -64,6 +66,64 @@ impl Job<'_> {
     /// Events in order, each with a number.
     pub(crate) fn source(&self) -> impl Iterator<Item = &Sample> {
         self.samples.iter().cycle().take(self.events)
+    }
+
+    /// Sends one event after the other and times each. One more goes before them, so that all is
+    /// connected.
+    pub(crate) async fn one_by_one(
+        &self,
+        mut send: impl AsyncFnMut(&Sample) -> Result<()>,
+    ) -> Result<Round> {
+        send(self.samples.first().ok_or("no samples")?).await?;
+        let mut waits = Vec::with_capacity(self.events);
+        let watch = Watch::on(self.machine);
+        for sample in self.source() {
+            let began = Instant::now();
+            send(sample).await?;
+            waits.push(began.elapsed());
+        }
+        Ok(watch.stop(self.events).with_waits(waits))
+    }
+
+    /// A count of what is read.
+    pub(crate) fn count(&self) -> Count<Machine> {
+        Count::new(self.machine, self.events)
+    }
+}
+
+/// Counts what a raw side reads and times what comes after the first tenth, as [`Meter::late`].
+pub(crate) struct Count<C> {
+    clock: C,
+    events: usize,
+    seen: usize,
+    watch: Option<Watch<C>>,
+}
+
+impl<C: Clock + Clone> Count<C> {
+    pub(crate) fn new(clock: C, events: usize) -> Self {
+        Self {
+            clock,
+            events,
+            seen: 0,
+            watch: None,
+        }
+    }
+
+    pub(crate) fn one(&mut self) {
+        self.seen += 1;
+        if self.seen == self.events / 10 {
+            self.watch = Some(Watch::on(self.clock.clone()));
+        }
+    }
+
+    /// Whether all were read.
+    pub(crate) fn is_over(&self) -> bool {
+        self.seen >= self.events
+    }
+
+    pub(crate) fn round(&self) -> Result<Round> {
+        let watch = self.watch.as_ref().ok_or("too few events")?;
+        Ok(watch.stop(self.events - self.events / 10))
     }
 }
 
@@ -112,42 +172,33 @@ pub(crate) fn rows<B: Broker>(plan: Plan, path: &str, rows: &mut Vec<Row>) -> Re
     Ok(())
 }
 
-/// The server, and what is needed to measure at it.
+/// The server, and how much is measured at it.
 struct Bench<B> {
     site: Site,
-    broker: B,
     plan: Plan,
+    broker: PhantomData<B>,
 }
 
 impl<B: Broker> Bench<B> {
     fn new(plan: Plan) -> Result<Self> {
-        let site = B::site()?;
         Ok(Self {
-            broker: site.runtime.block_on(B::new(&site.url))?,
-            site,
+            site: B::site()?,
             plan,
+            broker: PhantomData,
         })
     }
 
     /// Both sides into one topic, so that its settings cannot differ.
     fn publish(&self, samples: &[Sample], events: usize, payload: usize) -> Result<[Row; 2]> {
-        let (machine, events) = (self.site.machine, events / self.plan.divide);
-        let [raw, ours, bare] = self.site.with_topic(|topic| {
-            let job = Job {
-                machine,
-                topic,
-                samples,
-                events,
-            };
+        let site = &self.site;
+        let [raw, ours, bare] = site.with_topic(|topic| {
+            let job = site.job(topic, samples, events / self.plan.divide);
             alternate(
                 self.plan,
                 [
-                    &mut || self.site.runtime.block_on(self.broker.publish(job, false)),
-                    &mut || {
-                        self.site
-                            .run(|our| ours::publish(our, machine, topic, samples, events))
-                    },
-                    &mut || self.site.runtime.block_on(self.broker.publish(job, true)),
+                    &mut || site.runtime.block_on(B::publish(job, false)),
+                    &mut || site.run(|our| ours::publish(our, job)),
+                    &mut || site.runtime.block_on(B::publish(job, true)),
                 ],
             )
         })?;
@@ -162,66 +213,41 @@ impl<B: Broker> Bench<B> {
     }
 
     fn consume(&self, samples: &[Sample], events: usize, payload: usize) -> Result<Row> {
-        let (machine, events) = (self.site.machine, events / self.plan.divide);
-        let [raw, ours] = self.site.with_topic(|topic| {
-            let job = Job {
-                machine,
-                topic,
-                samples,
-                events,
-            };
+        let site = &self.site;
+        let [raw, ours] = site.with_topic(|topic| {
+            let job = site.job(topic, samples, events / self.plan.divide);
             // One event more is published, so that a round has all that it waits for.
-            self.site
-                .run(|our| ours::publish(our, machine, topic, samples, events))?;
+            site.run(|our| ours::publish(our, job))?;
+            let by_hand = |group: &Group| site.runtime.block_on(B::consume(job, group));
+            let by_us = |group: &Group| {
+                let meter = Meter::late(job.machine, job.events);
+                site.run(|our| ours::consume(our, meter, topic, group))
+            };
             alternate(
                 self.plan,
-                [
-                    &mut || {
-                        self.site.with_group(|group| {
-                            self.site.runtime.block_on(self.broker.consume(job, group))
-                        })
-                    },
-                    &mut || {
-                        self.site.with_group(|group| {
-                            self.site.run(|our| {
-                                ours::consume(our, Meter::late(machine, events), topic, group)
-                            })
-                        })
-                    },
-                ],
+                [&mut || site.with_group(by_hand), &mut || {
+                    site.with_group(by_us)
+                }],
             )
         })?;
         let target = Target::Beside {
             ratio: 0.95,
             cpu_us: B::GOALS.consume_us,
         };
-        Ok(Row::beside(
-            (B::NAME, CONSUME, payload),
-            &ours,
-            &raw,
-            target,
-        ))
+        let name = (B::NAME, CONSUME, payload);
+        Ok(Row::beside(name, &ours, &raw, target))
     }
 
     fn awaited(&self, samples: &[Sample], payload: usize) -> Result<[Row; 2]> {
-        let machine = self.site.machine;
+        let site = &self.site;
         let events = (B::EVENTS.awaited / self.plan.divide).max(100);
-        let [raw, ours] = self.site.with_topic(|topic| {
-            let job = Job {
-                machine,
-                topic,
-                samples,
-                events,
-            };
+        let [raw, ours] = site.with_topic(|topic| {
+            let job = site.job(topic, samples, events);
             alternate(
                 self.plan,
-                [
-                    &mut || self.site.runtime.block_on(self.broker.awaited(job)),
-                    &mut || {
-                        self.site
-                            .run(|our| ours::awaited(our, machine, topic, samples, events))
-                    },
-                ],
+                [&mut || site.runtime.block_on(B::awaited(job)), &mut || {
+                    site.run(|our| ours::awaited(our, job))
+                }],
             )
         })?;
         let row = |path, percent, ratio| {

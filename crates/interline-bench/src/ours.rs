@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use interline_bus::{Bus, Handled, State};
 use interline_core::{
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::Result;
+use crate::broker::Job;
 use crate::clock::{Clock, Machine};
 use crate::measure::{Round, Watch};
 use crate::sample::{Sample, touch};
@@ -31,16 +32,11 @@ const BATCH: usize = 1_000;
 /// that it is the window that bounds.
 const RECEIPTS: usize = 100;
 
-pub(crate) async fn publish(
-    transport: AnyTransport,
-    machine: Machine,
-    topic: &Topic,
-    samples: &[Sample],
-    events: usize,
-) -> Result<Round> {
+pub(crate) async fn publish(transport: AnyTransport, job: Job<'_>) -> Result<Round> {
+    let Job { topic, samples, .. } = job;
     let publisher = publisher(&transport, topic, samples).await?;
-    let watch = Watch::on(machine);
-    let mut source = samples.iter().cycle().take(events);
+    let watch = Watch::on(job.machine);
+    let mut source = job.source();
     let mut receipts = VecDeque::new();
     loop {
         let batch = source.by_ref().take(BATCH);
@@ -58,28 +54,18 @@ pub(crate) async fn publish(
     for receipt in receipts {
         all_stored(receipt.await)?;
     }
-    let round = watch.stop(events);
+    let round = watch.stop(job.events);
     transport.close(PATIENCE).await?;
     Ok(round)
 }
 
-pub(crate) async fn awaited(
-    transport: AnyTransport,
-    machine: Machine,
-    topic: &Topic,
-    samples: &[Sample],
-    count: usize,
-) -> Result<Round> {
-    let publisher = publisher(&transport, topic, samples).await?;
-    let mut waits = Vec::with_capacity(count);
-    let watch = Watch::on(machine);
-    for sample in samples.iter().cycle().take(count) {
-        let began = Instant::now();
-        let receipt = publisher.enqueue(vec![outgoing(topic, sample)]).await?;
-        all_stored(receipt.await)?;
-        waits.push(began.elapsed());
-    }
-    let round = watch.stop(count).with_waits(waits);
+pub(crate) async fn awaited(transport: AnyTransport, job: Job<'_>) -> Result<Round> {
+    let publisher = transport.publisher(PublisherOptions::default()).await?;
+    let send = async |sample: &Sample| {
+        let receipt = publisher.enqueue(vec![outgoing(job.topic, sample)]).await?;
+        all_stored(receipt.await)
+    };
+    let round = job.one_by_one(send).await?;
     transport.close(PATIENCE).await?;
     Ok(round)
 }

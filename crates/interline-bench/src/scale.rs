@@ -79,12 +79,12 @@ struct Backlog {
 
 fn read(site: &Site, samples: &[Sample], events: usize, size: Size) -> Result<Backlog> {
     site.with_topic(|topic| {
-        let machine = site.machine;
         // With the one that a publisher begins with there is one more than is waited for.
-        let published = site.run(|our| ours::publish(our, machine, topic, samples, events))?;
+        let job = site.job(topic, samples, events);
+        let published = site.run(|our| ours::publish(our, job))?;
         let round = |_| {
             site.with_group(|group| {
-                let meter = Meter::whole(machine, events);
+                let meter = Meter::whole(job.machine, events);
                 site.run(|our| ours::consume(our, meter, topic, group))
             })
         };

@@ -8,16 +8,18 @@ use interline_core::{
 use tokio::runtime::Runtime;
 
 use crate::Result;
+use crate::broker::Job;
 use crate::clock::{Machine, Server};
 use crate::measure::one_core;
 use crate::ours::PATIENCE;
+use crate::sample::Sample;
 
 /// How often a server is asked again for what it cannot do yet.
 const AGAIN: Duration = Duration::from_millis(50);
 
 pub(crate) struct Site {
     pub(crate) name: &'static str,
-    pub(crate) url: String,
+    url: String,
     pub(crate) machine: Machine,
     pub(crate) runtime: Runtime,
     /// Of every topic.
@@ -58,6 +60,22 @@ impl Site {
             runtime,
             partitions,
         })
+    }
+
+    /// What a side has to do here.
+    pub(crate) fn job<'j>(
+        &'j self,
+        topic: &'j Topic,
+        samples: &'j [Sample],
+        events: usize,
+    ) -> Job<'j> {
+        Job {
+            url: &self.url,
+            machine: self.machine,
+            topic,
+            samples,
+            events,
+        }
     }
 
     /// Runs `measure` with a topic of its own.
