@@ -123,7 +123,7 @@ impl Meant {
 }
 
 /// Times in nanoseconds up to a minute, to three digits.
-fn histogram() -> Result<Histogram<u64>> {
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000_000, 3)?)
 }
 
@@ -250,7 +250,7 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    fn of(waits: &Histogram<u64>) -> Self {
+    pub(crate) fn of(waits: &Histogram<u64>) -> Self {
         let within = |part| waits.value_at_quantile(part) as f64 / 1e3;
         let steps = (4..26).map(|power| 1_u64 << power);
         let steps = steps.map(|to| {

@@ -9,7 +9,9 @@ use interline_core::{Outgoing, Publisher, PublisherOptions, Topic, Transport};
 
 use crate::Result;
 use crate::baseline::Baseline;
+use crate::broker::Count;
 use crate::clock::{Clock, Inside, Outside};
+use crate::latency::{Waits, histogram};
 use crate::measure::{Plan, Round, Watch, alternate, median, one_core};
 use crate::ours::{Meter, PATIENCE};
 use crate::report::{Row, Target};
@@ -188,6 +190,71 @@ fn a_disturbed_run_judges_nothing() {
 }
 
 #[test]
+fn a_disturbed_raw_side_judges_nothing() {
+    let made = Made::new();
+    let mut raw = || {
+        let watch = Watch::on(made.clone());
+        made.by_hand(MICRO)?;
+        made.disturb(EVENTS as u32 * MICRO / 2);
+        Ok(watch.stop(EVENTS))
+    };
+    let row = row(&mut || made.by_hand(MICRO), &mut raw);
+    assert!(is_near(row.foreign, 0.5));
+    assert_eq!(row.met, None);
+}
+
+#[test]
+fn a_slow_start_of_a_raw_loop_is_no_part_of_its_rate() {
+    let made = Made::new();
+    let mut raw = || {
+        let mut count = Count::new(made.clone(), EVENTS);
+        for number in 0..EVENTS {
+            made.work(if number < EVENTS / 10 {
+                100 * MICRO
+            } else {
+                MICRO
+            });
+            count.one();
+        }
+        assert!(count.is_over());
+        count.round()
+    };
+    let row = row(&mut || made.by_bus(2 * MICRO), &mut raw);
+    assert!(is_near(row.raw, 1e6) && is_near(row.ratio, 0.5));
+    assert_eq!(row.met, Some(false));
+}
+
+#[test]
+fn a_rate_by_itself_is_judged() {
+    let made = Made::new();
+    let judge = |cost: Duration, target| {
+        let rounds = [made.by_hand(cost).unwrap()];
+        Row::alone(("memory", "made", 128), &rounds, Target::Rate(target)).met
+    };
+    assert_eq!(judge(MICRO, 1e6), Some(true));
+    assert_eq!(judge(2 * MICRO, 1e6), Some(false));
+}
+
+#[test]
+fn a_fixed_rate_is_judged_by_its_tail() {
+    let made = Made::new();
+    let judge = |slow: u64, disturbed: Duration| {
+        let mut waits = histogram().unwrap();
+        waits.record_n(1_000_000, 97).unwrap();
+        waits.record_n(20_000_000, slow).unwrap();
+        let watch = Watch::on(made.clone());
+        made.by_hand(MICRO).unwrap();
+        made.disturb(disturbed);
+        let round = watch.stop(EVENTS);
+        let target = Target::Within(10e3);
+        Row::paced(("memory", "made", 128), &round, Waits::of(&waits), target).met
+    };
+    assert_eq!(judge(0, Duration::ZERO), Some(true));
+    assert_eq!(judge(3, Duration::ZERO), Some(false));
+    assert_eq!(judge(0, EVENTS as u32 * MICRO), None);
+}
+
+#[test]
 fn rounds_that_lie_apart_judge_nothing() {
     let made = Made::new();
     let mut costs = [1, 2, 3, 4, 5].into_iter();
@@ -235,6 +302,29 @@ fn latency_is_better_when_it_is_less() {
     assert!(is_near(judge(3, 2).ratio, 1.5));
     assert_eq!(judge(3, 2).met, Some(false));
     assert_eq!(judge(1, 2).met, Some(true));
+}
+
+#[test]
+fn tails_may_lie_further_apart() {
+    let made = Made::new();
+    let target = Target::Latency {
+        ratio: 2.0,
+        cpu_us: 2.0,
+    };
+    let judge = |percent| {
+        let rounds = |micros: &[u32]| -> Vec<Round> {
+            let round = |micros: &u32| {
+                made.by_hand(MICRO)
+                    .unwrap()
+                    .with_waits(vec![*micros * MICRO])
+            };
+            micros.iter().map(round).collect()
+        };
+        let (ours, raw) = (rounds(&[8, 9, 10, 12, 13]), rounds(&[10; 5]));
+        Row::latency(("memory", "made", 128), percent, &ours, &raw, target).met
+    };
+    assert_eq!(judge(50), None);
+    assert_eq!(judge(99), Some(true));
 }
 
 #[test]
