@@ -83,6 +83,14 @@ impl Made {
         Ok(watch.stop(EVENTS))
     }
 
+    /// The same while something else goes on.
+    fn by_hand_while(&self, other: impl Fn(&Self)) -> Result<Round> {
+        let watch = Watch::on(self.clone());
+        self.by_hand(MICRO)?;
+        other(self);
+        Ok(watch.stop(EVENTS))
+    }
+
     /// A real bus over memory in which every event costs this.
     fn by_bus(&self, cost: Duration) -> Result<Round> {
         one_core()?.block_on(async {
@@ -147,12 +155,7 @@ fn a_slower_raw_loop_raises_the_ratio() {
 #[test]
 fn as_fast_but_at_the_cost_of_another_processor_is_below() {
     let made = Made::new();
-    let mut ours = || {
-        let watch = Watch::on(made.clone());
-        made.by_hand(MICRO)?;
-        made.work_beside(EVENTS as u32 * MICRO);
-        Ok(watch.stop(EVENTS))
-    };
+    let mut ours = || made.by_hand_while(|made| made.work_beside(EVENTS as u32 * MICRO));
     let row = row(&mut ours, &mut || made.by_hand(MICRO));
     assert!(is_near(row.ratio, 1.0) && is_near(row.cpu_over_raw_us, 1.0));
     assert_eq!(row.met, Some(false));
@@ -161,12 +164,7 @@ fn as_fast_but_at_the_cost_of_another_processor_is_below() {
 #[test]
 fn the_server_is_told_from_others() {
     let made = Made::new();
-    let mut ours = || {
-        let watch = Watch::on(made.clone());
-        made.by_hand(MICRO)?;
-        made.serve(EVENTS as u32 * 2 * MICRO);
-        Ok(watch.stop(EVENTS))
-    };
+    let mut ours = || made.by_hand_while(|made| made.serve(EVENTS as u32 * 2 * MICRO));
     let row = row(&mut ours, &mut || made.by_hand(MICRO));
     assert!(is_near(row.server_us, 2.0) && is_near(row.raw_server_us, 0.0));
     assert!(is_near(row.foreign, 0.0));
@@ -176,12 +174,7 @@ fn the_server_is_told_from_others() {
 #[test]
 fn a_disturbed_run_judges_nothing() {
     let made = Made::new();
-    let mut ours = || {
-        let watch = Watch::on(made.clone());
-        made.by_hand(MICRO)?;
-        made.disturb(EVENTS as u32 * MICRO / 2);
-        Ok(watch.stop(EVENTS))
-    };
+    let mut ours = || made.by_hand_while(|made| made.disturb(EVENTS as u32 * MICRO / 2));
     let row = row(&mut ours, &mut || made.by_hand(MICRO));
     assert!(is_near(row.foreign, 0.5));
     assert_eq!(row.met, None);
@@ -192,12 +185,7 @@ fn a_disturbed_run_judges_nothing() {
 #[test]
 fn a_disturbed_raw_side_judges_nothing() {
     let made = Made::new();
-    let mut raw = || {
-        let watch = Watch::on(made.clone());
-        made.by_hand(MICRO)?;
-        made.disturb(EVENTS as u32 * MICRO / 2);
-        Ok(watch.stop(EVENTS))
-    };
+    let mut raw = || made.by_hand_while(|made| made.disturb(EVENTS as u32 * MICRO / 2));
     let row = row(&mut || made.by_hand(MICRO), &mut raw);
     assert!(is_near(row.foreign, 0.5));
     assert_eq!(row.met, None);
@@ -242,10 +230,7 @@ fn a_fixed_rate_is_judged_by_its_tail() {
         let mut waits = histogram().unwrap();
         waits.record_n(1_000_000, 97).unwrap();
         waits.record_n(20_000_000, slow).unwrap();
-        let watch = Watch::on(made.clone());
-        made.by_hand(MICRO).unwrap();
-        made.disturb(disturbed);
-        let round = watch.stop(EVENTS);
+        let round = made.by_hand_while(|made| made.disturb(disturbed)).unwrap();
         let target = Target::Within(10e3);
         Row::paced(("memory", "made", 128), &round, Waits::of(&waits), target).met
     };
