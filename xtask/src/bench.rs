@@ -10,11 +10,13 @@ use crate::{Result, exec, in_ci, root, take_flag, take_value};
 /// Where the figures stand for readers.
 const DOCUMENT: &str = "docs/performance.md";
 
+const QUICK: &str = "--quick";
+
 /// The verb. What it does not know goes to the bench program.
 pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     let install = take_flag(&mut args, "--install") || in_ci();
     let mut files = Vec::new();
-    for option in ["--json", "--baseline"] {
+    for option in ["--json", "--baseline", "--html"] {
         // cargo runs in the root, the caller may not be there.
         if let Some(file) = take_value(&mut args, option)? {
             files.push((option, absolute(file)?));
@@ -23,24 +25,31 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     if take_flag(&mut args, "--write") {
         files.push(("--write", root().join(DOCUMENT)));
     }
-    let mut bench = Bench::prepare(&args, install)?;
+    let bench = Bench::prepare(&args, install)?;
+    let mut command = bench.command(&args);
     for (option, file) in files {
-        bench.command.arg(option).arg(file);
+        command.arg(option).arg(file);
     }
-    exec::run(&mut bench.command)
+    exec::run(&mut command)
 }
 
 /// Whether every row still produces figures, however large. What it prints is shown only if it
 /// fails.
 pub(crate) fn quick(install: bool) -> Result<()> {
-    let mut bench = Bench::prepare(&["--quick".to_owned()], install)?;
-    exec::output(&mut bench.command).map(drop)
+    let all = [
+        vec![QUICK.to_owned()],
+        vec!["scale".to_owned(), QUICK.to_owned()],
+    ];
+    let bench = Bench::prepare(&all[0], install)?;
+    all.iter()
+        .try_for_each(|args| exec::output(&mut bench.command(args)).map(drop))
 }
 
 /// The bench program, with the servers that it needs while it runs.
 struct Bench {
-    command: Command,
-    _servers: Servers,
+    profile: &'static str,
+    wanted: Vec<&'static str>,
+    servers: Servers,
 }
 
 impl Bench {
@@ -51,18 +60,28 @@ impl Bench {
             wanted = TRANSPORTS.to_vec();
         }
         // A quick run shows that it works and not how fast: a build without optimisation will do.
-        let profile = match args.iter().any(|a| a == "--quick") {
+        let profile = match args.iter().any(|a| a == QUICK) {
             true => "dev",
             false => "bench",
         };
-        let servers = servers_for(&wanted, install)?;
-        let mut command = exec::cargo();
-        let run = ["run", "--profile", profile, "--package", "interline-bench"];
-        command.args(run).arg("--").args(args);
-        servers.show(&wanted, &mut command);
         Ok(Self {
-            command,
-            _servers: servers,
+            profile,
+            servers: servers_for(&wanted, install)?,
+            wanted,
         })
+    }
+
+    fn command(&self, args: &[String]) -> Command {
+        let mut command = exec::cargo();
+        let run = [
+            "run",
+            "--profile",
+            self.profile,
+            "--package",
+            "interline-bench",
+        ];
+        command.args(run).arg("--").args(args);
+        self.servers.show(&self.wanted, &mut command);
+        command
     }
 }

@@ -1,18 +1,17 @@
 //! The rows of a transport with a server: each of our paths beside the raw client.
 
-use std::time::{Duration, Instant};
+use std::marker::PhantomData;
+use std::time::Instant;
 
-use interline_core::{
-    Admin, AnyTransport, ErrorKind, EventId, Group, Topic, TopicSpec, Transport as _,
-};
+use interline_core::{Group, Topic};
 use interline_transport::wire::Style;
-use tokio::runtime::Runtime;
 
-use crate::clock::{Machine, Server};
-use crate::measure::{Plan, Round, alternate, one_core};
-use crate::ours::PATIENCE;
+use crate::clock::{Clock, Machine};
+use crate::measure::{Plan, Round, Watch, alternate};
+use crate::ours::Meter;
 use crate::report::{Row, Target};
 use crate::sample::Sample;
+use crate::site::Site;
 use crate::{Result, latency, ours};
 
 const KEYS: usize = 10_000;
@@ -22,9 +21,6 @@ const BARE: &str = "publish in batches, raw without attributes";
 const CONSUME: &str = "consume with lanes and checkpoints";
 const P50: &str = "one awaited publish, p50 in us";
 const P99: &str = "one awaited publish, p99 in us";
-
-/// How often a server is asked again for what it cannot do yet.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// A transport, and its raw client as somebody who knows it well uses it by hand.
 pub(crate) trait Broker: Sized {
@@ -39,25 +35,26 @@ pub(crate) trait Broker: Sized {
     /// How much is sent.
     const EVENTS: Events;
 
-    /// The server at `url`.
-    async fn new(url: &str) -> Result<Self>;
-
-    /// Our transport over it.
-    async fn connect(&self) -> Result<AnyTransport>;
-
     /// Publishes in batches by hand. Bare is without attributes and without dedupe.
-    async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round>;
+    async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round>;
 
     /// Publishes one by one by hand, awaiting each.
-    async fn awaited(&self, job: Job<'_>) -> Result<Round>;
+    async fn awaited(job: Job<'_>) -> Result<Round>;
 
     /// Reads everything by hand, storing checkpoints for the group.
-    async fn consume(&self, job: Job<'_>, group: &Group) -> Result<Round>;
+    async fn consume(job: Job<'_>, group: &Group) -> Result<Round>;
+
+    /// The server that the environment names.
+    fn site() -> Result<Site> {
+        Site::server(Self::NAME, Self::PARTITIONS)
+    }
 }
 
-/// What a raw side has to do.
+/// What a side has to do.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'j> {
+    /// The server.
+    pub(crate) url: &'j str,
     pub(crate) machine: Machine,
     /// It is there, with its partitions.
     pub(crate) topic: &'j Topic,
@@ -69,6 +66,64 @@ impl Job<'_> {
     /// Events in order, each with a number.
     pub(crate) fn source(&self) -> impl Iterator<Item = &Sample> {
         self.samples.iter().cycle().take(self.events)
+    }
+
+    /// Sends one event after the other and times each. One more goes before them, so that all is
+    /// connected.
+    pub(crate) async fn one_by_one(
+        &self,
+        mut send: impl AsyncFnMut(&Sample) -> Result<()>,
+    ) -> Result<Round> {
+        send(self.samples.first().ok_or("no samples")?).await?;
+        let mut waits = Vec::with_capacity(self.events);
+        let watch = Watch::on(self.machine);
+        for sample in self.source() {
+            let began = Instant::now();
+            send(sample).await?;
+            waits.push(began.elapsed());
+        }
+        Ok(watch.stop(self.events).with_waits(waits))
+    }
+
+    /// A count of what is read.
+    pub(crate) fn count(&self) -> Count<Machine> {
+        Count::new(self.machine, self.events)
+    }
+}
+
+/// Counts what a raw side reads and times what comes after the first tenth, as [`Meter::late`].
+pub(crate) struct Count<C> {
+    clock: C,
+    events: usize,
+    seen: usize,
+    watch: Option<Watch<C>>,
+}
+
+impl<C: Clock + Clone> Count<C> {
+    pub(crate) fn new(clock: C, events: usize) -> Self {
+        Self {
+            clock,
+            events,
+            seen: 0,
+            watch: None,
+        }
+    }
+
+    pub(crate) fn one(&mut self) {
+        self.seen += 1;
+        if self.seen == self.events / 10 {
+            self.watch = Some(Watch::on(self.clock.clone()));
+        }
+    }
+
+    /// Whether all were read.
+    pub(crate) fn is_over(&self) -> bool {
+        self.seen >= self.events
+    }
+
+    pub(crate) fn round(&self) -> Result<Round> {
+        let watch = self.watch.as_ref().ok_or("too few events")?;
+        Ok(watch.stop(self.events - self.events / 10))
     }
 }
 
@@ -117,73 +172,33 @@ pub(crate) fn rows<B: Broker>(plan: Plan, path: &str, rows: &mut Vec<Row>) -> Re
     Ok(())
 }
 
-/// The server, and what is needed to measure at it.
+/// The server, and how much is measured at it.
 struct Bench<B> {
-    broker: B,
-    machine: Machine,
-    transport: AnyTransport,
-    runtime: Runtime,
+    site: Site,
     plan: Plan,
+    broker: PhantomData<B>,
 }
 
 impl<B: Broker> Bench<B> {
     fn new(plan: Plan) -> Result<Self> {
-        let variable = |word| format!("INTERLINE_{}_{word}", B::NAME.to_uppercase());
-        let url = std::env::var(variable("URL")).map_err(|_| {
-            let (name, url) = (B::NAME, variable("URL"));
-            format!("{url} names no server: `cargo xtask bench {name}` starts one")
-        })?;
-        let server = std::env::var(variable("PID")).ok();
-        let server = server.and_then(|pid| pid.parse().ok());
-        let runtime = one_core()?;
-        let broker = runtime.block_on(B::new(&url))?;
         Ok(Self {
-            transport: runtime.block_on(broker.connect())?,
-            machine: Machine(server.map_or(Server::Elsewhere, Server::Process)),
-            broker,
-            runtime,
+            site: B::site()?,
             plan,
+            broker: PhantomData,
         })
-    }
-
-    /// Runs `measure` with a topic of its own.
-    fn with_topic<T>(&self, measure: impl FnOnce(&Topic) -> Result<T>) -> Result<T> {
-        let topic = Topic::new(fresh("bench"))?;
-        let admin = self.transport.admin();
-        let spec = TopicSpec::new(topic.clone()).partitions(B::PARTITIONS);
-        self.runtime.block_on(admin.ensure(vec![spec]))?;
-        let measured = measure(&topic);
-        let deleted = self.runtime.block_on(admin.delete_topic(&topic));
-        let measured = measured?;
-        deleted?;
-        Ok(measured)
-    }
-
-    /// Runs `round` on a transport that was just connected.
-    fn run<F: Future<Output = Result<Round>>>(
-        &self,
-        round: impl FnOnce(AnyTransport) -> F,
-    ) -> Result<Round> {
-        self.runtime
-            .block_on(async { round(self.broker.connect().await?).await })
     }
 
     /// Both sides into one topic, so that its settings cannot differ.
     fn publish(&self, samples: &[Sample], events: usize, payload: usize) -> Result<[Row; 2]> {
-        let (machine, events) = (self.machine, events / self.plan.divide);
-        let [raw, ours, bare] = self.with_topic(|topic| {
-            let job = Job {
-                machine,
-                topic,
-                samples,
-                events,
-            };
+        let site = &self.site;
+        let [raw, ours, bare] = site.with_topic(|topic| {
+            let job = site.job(topic, samples, events / self.plan.divide);
             alternate(
                 self.plan,
                 [
-                    &mut || self.runtime.block_on(self.broker.publish(job, false)),
-                    &mut || self.run(|our| ours::publish(our, machine, topic, samples, events)),
-                    &mut || self.runtime.block_on(self.broker.publish(job, true)),
+                    &mut || site.runtime.block_on(B::publish(job, false)),
+                    &mut || site.run(|our| ours::publish(our, job)),
+                    &mut || site.runtime.block_on(B::publish(job, true)),
                 ],
             )
         })?;
@@ -198,81 +213,41 @@ impl<B: Broker> Bench<B> {
     }
 
     fn consume(&self, samples: &[Sample], events: usize, payload: usize) -> Result<Row> {
-        let (machine, events) = (self.machine, events / self.plan.divide);
-        let [raw, ours] = self.with_topic(|topic| {
-            let job = Job {
-                machine,
-                topic,
-                samples,
-                events,
-            };
+        let site = &self.site;
+        let [raw, ours] = site.with_topic(|topic| {
+            let job = site.job(topic, samples, events / self.plan.divide);
             // One event more is published, so that a round has all that it waits for.
-            self.run(|our| ours::publish(our, machine, topic, samples, events))?;
+            site.run(|our| ours::publish(our, job))?;
+            let by_hand = |group: &Group| site.runtime.block_on(B::consume(job, group));
+            let by_us = |group: &Group| {
+                let meter = Meter::late(job.machine, job.events);
+                site.run(|our| ours::consume(our, meter, topic, group))
+            };
             alternate(
                 self.plan,
-                [
-                    &mut || {
-                        self.with_group(|group| {
-                            self.runtime.block_on(self.broker.consume(job, group))
-                        })
-                    },
-                    &mut || {
-                        self.with_group(|group| {
-                            self.run(|our| ours::consume(our, machine, topic, group, events))
-                        })
-                    },
-                ],
+                [&mut || site.with_group(by_hand), &mut || {
+                    site.with_group(by_us)
+                }],
             )
         })?;
         let target = Target::Beside {
             ratio: 0.95,
             cpu_us: B::GOALS.consume_us,
         };
-        Ok(Row::beside(
-            (B::NAME, CONSUME, payload),
-            &ours,
-            &raw,
-            target,
-        ))
-    }
-
-    /// Runs `measure` with a group of its own.
-    fn with_group<T>(&self, measure: impl FnOnce(&Group) -> Result<T>) -> Result<T> {
-        let group = Group::new(fresh("bench"))?;
-        let measured = measure(&group)?;
-        self.runtime.block_on(self.delete_group(&group))?;
-        Ok(measured)
-    }
-
-    /// A consumer that was dropped may still be on its way out of its group.
-    async fn delete_group(&self, group: &Group) -> Result<()> {
-        let began = Instant::now();
-        loop {
-            match self.transport.admin().delete_group(group).await {
-                Err(error) if error.kind() == ErrorKind::Invalid && began.elapsed() < PATIENCE => {
-                    tokio::time::sleep(AGAIN).await;
-                }
-                deleted => return Ok(deleted?),
-            }
-        }
+        let name = (B::NAME, CONSUME, payload);
+        Ok(Row::beside(name, &ours, &raw, target))
     }
 
     fn awaited(&self, samples: &[Sample], payload: usize) -> Result<[Row; 2]> {
-        let machine = self.machine;
+        let site = &self.site;
         let events = (B::EVENTS.awaited / self.plan.divide).max(100);
-        let [raw, ours] = self.with_topic(|topic| {
-            let job = Job {
-                machine,
-                topic,
-                samples,
-                events,
-            };
+        let [raw, ours] = site.with_topic(|topic| {
+            let job = site.job(topic, samples, events);
             alternate(
                 self.plan,
-                [
-                    &mut || self.runtime.block_on(self.broker.awaited(job)),
-                    &mut || self.run(|our| ours::awaited(our, machine, topic, samples, events)),
-                ],
+                [&mut || site.runtime.block_on(B::awaited(job)), &mut || {
+                    site.run(|our| ours::awaited(our, job))
+                }],
             )
         })?;
         let row = |path, percent, ratio| {
@@ -284,18 +259,12 @@ impl<B: Broker> Bench<B> {
 
     /// At a fixed rate.
     fn paced(&self) -> Result<[Row; 2]> {
-        self.with_topic(|topic| {
-            self.with_group(|group| {
-                self.runtime.block_on(async {
-                    let transport = self.broker.connect().await?;
-                    latency::rows(B::NAME, transport, self.machine, topic, group, self.plan).await
-                })
+        self.site.with_topic(|topic| {
+            self.site.with_group(|group| {
+                let machine = self.site.machine;
+                self.site
+                    .run(|our| latency::rows(B::NAME, our, machine, topic, group, self.plan))
             })
         })
     }
-}
-
-/// A name that nobody else uses.
-pub(crate) fn fresh(name: &str) -> String {
-    format!("{name}-{}", EventId::new())
 }

@@ -5,19 +5,17 @@ use std::path::Path;
 
 use crate::Result;
 use crate::report::{Row, or_dash, pair};
+use crate::series::Series;
 
 /// Replaces the tables of the transports that were measured, and leaves the others as they are.
-pub(crate) fn write(file: &Path, rows: &[Row]) -> Result<()> {
+pub(crate) fn write(file: &Path, rows: &[Row], series: &[Series]) -> Result<()> {
     let mut text = std::fs::read_to_string(file)?;
-    let mut rest = rows;
-    while let Some(first) = rest.first() {
-        let count = rest
-            .iter()
-            .take_while(|row| row.transport == first.transport)
-            .count();
-        let (these, others) = rest.split_at(count);
-        text = between(&text, first.transport, &table(these))?;
-        rest = others;
+    for these in rows.chunk_by(|a, b| a.transport == b.transport) {
+        text = between(&text, these[0].transport, &table(these))?;
+    }
+    for these in series.chunk_by(|a, b| a.transport == b.transport) {
+        let name = format!("scale {}", these[0].transport);
+        text = between(&text, &name, &table_of_series(these))?;
     }
     text = between(&text, "machine", &machine())?;
     Ok(std::fs::write(file, text)?)
@@ -69,8 +67,32 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
+fn table_of_series(series: &[Series]) -> String {
+    let mut text = "\
+| what grows | an event costs, in us of time / of the client | start, in ms | |
+|---|---|---|---|
+"
+    .to_owned();
+    for series in series {
+        let points = series.points.iter().map(|point| {
+            let (size, each) = (point.size, point.each);
+            format!("{size}: {:.2} / {:.2}", each.time_us, each.cpu_us)
+        });
+        let points = points.collect::<Vec<_>>().join("<br>");
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "| {} | {points} | {} | {} |",
+            series.what,
+            series.start_ms(),
+            series.verdict()
+        );
+    }
+    text
+}
+
 /// What this machine is.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let about = read("/proc/cpuinfo");
     let name = about

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use interline_core::{AnyTransport, Group, PublisherOptions};
-use interline_kafka::Config;
+use interline::kafka::Config;
+use interline_core::{Group, PublisherOptions};
 use interline_transport::wire::Style;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -31,13 +31,10 @@ const FULL: Duration = Duration::from_millis(1);
 /// How long one call waits for an event.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub(crate) struct Kafka {
-    url: String,
-    brokers: String,
-}
+pub(crate) struct Kafka;
 
 impl Broker for Kafka {
-    const NAME: &'static str = interline_kafka::SCHEME;
+    const NAME: &'static str = interline::kafka::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 4;
     const GOALS: Goals = Goals {
@@ -50,30 +47,11 @@ impl Broker for Kafka {
         awaited: 3_000,
     };
 
-    async fn new(url: &str) -> Result<Self> {
-        // Settings may follow, for our side alone; the raw side knows neither logins nor TLS.
-        let brokers = url
-            .strip_prefix("kafka://")
-            .filter(|rest| !rest.contains('@'));
-        let brokers = brokers.and_then(|rest| rest.split('?').next());
-        let brokers = brokers.ok_or("INTERLINE_KAFKA_URL has to be kafka://host:port")?;
-        Ok(Self {
-            url: url.to_owned(),
-            brokers: brokers.to_owned(),
-        })
-    }
-
-    async fn connect(&self) -> Result<AnyTransport> {
-        Ok(AnyTransport::new(
-            interline_kafka::connect(&*self.url).await?,
-        ))
-    }
-
-    async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round> {
+    async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round> {
         let deliveries = Deliveries::default();
         let counts = Arc::clone(&deliveries.0);
         let producer: ThreadedProducer<Deliveries> =
-            self.producer().create_with_context(deliveries)?;
+            producer(job.url)?.create_with_context(deliveries)?;
         let send = |sample: &Sample| -> Result<()> {
             let mut record = BaseRecord::to(job.topic.as_str())
                 .key(&*sample.key)
@@ -105,31 +83,22 @@ impl Broker for Kafka {
         Ok(round)
     }
 
-    async fn awaited(&self, job: Job<'_>) -> Result<Round> {
-        let producer: FutureProducer = self.producer().create()?;
+    async fn awaited(job: Job<'_>) -> Result<Round> {
+        let producer: FutureProducer = producer(job.url)?.create()?;
         let send = async |sample: &Sample| {
             let record = FutureRecord::to(job.topic.as_str())
                 .key(&*sample.key)
                 .payload(&*sample.payload)
                 .headers(headers(sample));
             let sent = producer.send(record, Timeout::Never).await;
-            sent.map_err(|(error, _)| error)
+            sent.map_err(|(error, _)| error)?;
+            Ok(())
         };
-        let first = job.samples.first().ok_or("no samples")?;
-        send(first).await?;
-        let mut waits = Vec::with_capacity(job.events);
-        let watch = Watch::on(job.machine);
-        for sample in job.source() {
-            let began = Instant::now();
-            send(sample).await?;
-            waits.push(began.elapsed());
-        }
-        Ok(watch.stop(job.events).with_waits(waits))
+        job.one_by_one(send).await
     }
 
-    async fn consume(&self, job: Job<'_>, group: &Group) -> Result<Round> {
-        let consumer: BaseConsumer = self
-            .client()
+    async fn consume(job: Job<'_>, group: &Group) -> Result<Round> {
+        let consumer: BaseConsumer = client(job.url)?
             .set("group.id", group.as_str())
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -140,11 +109,9 @@ impl Broker for Kafka {
             .set("auto.commit.interval.ms", "100")
             .create()?;
         consumer.subscribe(&[job.topic.as_str()])?;
-        let first = job.events / 10;
-        let mut watch = None;
+        let mut count = job.count();
         let began = Instant::now();
-        let mut seen = 0;
-        while seen < job.events {
+        while !count.is_over() {
             // Nothing comes too when the group hands partitions over.
             let Some(message) = consumer.poll(LOOK) else {
                 if began.elapsed() > PATIENCE {
@@ -155,40 +122,40 @@ impl Broker for Kafka {
             let message = message?;
             look_at(&message);
             consumer.store_offset_from_message(&message)?;
-            seen += 1;
-            if seen == first {
-                watch = Some(Watch::on(job.machine));
-            }
+            count.one();
         }
-        let watch = watch.ok_or("too few events")?;
-        Ok(watch.stop(job.events - first))
+        count.round()
     }
 }
 
-impl Kafka {
-    fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
-            .set_log_level(RDKafkaLogLevel::Warning)
-            .set("bootstrap.servers", &self.brokers);
-        config
-    }
+fn client(url: &str) -> Result<ClientConfig> {
+    // Settings may follow, for our side alone; the raw side knows neither logins nor TLS.
+    let brokers = url
+        .strip_prefix("kafka://")
+        .filter(|rest| !rest.contains('@'));
+    let brokers = brokers.and_then(|rest| rest.split('?').next());
+    let brokers = brokers.ok_or("INTERLINE_KAFKA_URL has to be kafka://host:port")?;
+    let mut config = ClientConfig::new();
+    config
+        .set_log_level(RDKafkaLogLevel::Warning)
+        .set("bootstrap.servers", brokers);
+    Ok(config)
+}
 
-    fn producer(&self) -> ClientConfig {
-        let ours = Config::default();
-        let mut config = self.client();
-        config
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("partitioner", "murmur2_random")
-            .set("max.in.flight", ours.max_in_flight.to_string())
-            .set("linger.ms", ours.linger.as_millis().to_string())
-            .set(
-                "queue.buffering.max.messages",
-                PublisherOptions::default().window.to_string(),
-            );
-        config
-    }
+fn producer(url: &str) -> Result<ClientConfig> {
+    let ours = Config::default();
+    let mut config = client(url)?;
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("max.in.flight", ours.max_in_flight.to_string())
+        .set("linger.ms", ours.linger.as_millis().to_string())
+        .set(
+            "queue.buffering.max.messages",
+            PublisherOptions::default().window.to_string(),
+        );
+    Ok(config)
 }
 
 /// Counts deliveries.

@@ -123,7 +123,7 @@ impl Meant {
 }
 
 /// Times in nanoseconds up to a minute, to three digits.
-fn histogram() -> Result<Histogram<u64>> {
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000_000, 3)?)
 }
 
@@ -244,10 +244,13 @@ pub(crate) struct Waits {
     /// How many took up to how many microseconds, each step twice the one before.
     #[serde(skip)]
     steps: Vec<(u64, u64)>,
+    /// Which part was done within how many microseconds, as far as there are events for it.
+    #[serde(skip)]
+    pub(crate) curve: Vec<(f64, f64)>,
 }
 
 impl Waits {
-    fn of(waits: &Histogram<u64>) -> Self {
+    pub(crate) fn of(waits: &Histogram<u64>) -> Self {
         let within = |part| waits.value_at_quantile(part) as f64 / 1e3;
         let steps = (4..26).map(|power| 1_u64 << power);
         let steps = steps.map(|to| {
@@ -263,8 +266,18 @@ impl Waits {
             p99: within(0.99),
             p999: within(0.999),
             steps: steps[first..=last].to_vec(),
+            curve: curve(waits),
         }
     }
+}
+
+/// Ten points for each nine, up to the slowest event.
+fn curve(waits: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let slowest = 1.0 - 1.0 / waits.len().max(1) as f64;
+    let parts = (0..).map(|point| 1.0 - 10_f64.powf(-f64::from(point) / 10.0));
+    let parts = parts.take_while(|part| *part < slowest).chain([slowest]);
+    let within = |part| waits.value_at_quantile(part) as f64 / 1e3;
+    parts.map(|part| (part, within(part))).collect()
 }
 
 /// A plot for people.
@@ -322,5 +335,7 @@ mod tests {
         assert_eq!(waits.steps.iter().map(|step| step.1).sum::<u64>(), 4);
         assert_eq!((waits.steps[0], waits.steps[1]), ((16, 1), (32, 2)));
         assert_eq!(waits.to_string().lines().count(), waits.steps.len() + 1);
+        assert!(waits.curve.is_sorted(), "{:?}", waits.curve);
+        assert_eq!(waits.curve.last().map(|(part, _)| *part), Some(0.75));
     }
 }

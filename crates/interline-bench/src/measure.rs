@@ -55,6 +55,16 @@ impl Round {
         Some(self.server?.as_secs_f64() * 1e6 / self.count())
     }
 
+    /// How long all of it took.
+    pub(crate) fn wall(&self) -> Duration {
+        self.wall
+    }
+
+    /// How long this process worked for all of it.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.cpu
+    }
+
     /// How many processors others kept busy, if it can be told.
     pub(crate) fn foreign(&self) -> Option<f64> {
         Some(self.foreign?.as_secs_f64() / self.wall.as_secs_f64())
@@ -74,7 +84,7 @@ impl Round {
         wait.map_or(0.0, |wait| wait.as_secs_f64() * 1e6)
     }
 
-    fn count(&self) -> f64 {
+    pub(crate) fn count(&self) -> f64 {
         f64::from(u32::try_from(self.events).unwrap_or(u32::MAX))
     }
 }

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use interline_bus::{Bus, Handled, State, Workers};
-use interline_core::{
-    AnyTransport, Envelope, EventId, Outgoing, Publisher, PublisherOptions, Topic, Transport,
-};
+use interline_bus::{Bus, GroupBuilder, Handled, State, Workers};
+use interline_core::{Envelope, EventId, Outgoing, Publisher, PublisherOptions, Topic, Transport};
 use tokio::sync::{Notify, mpsc};
 
 use crate::Result;
@@ -32,7 +30,7 @@ pub(crate) fn rows(plan: Plan, path: &str) -> Result<Vec<Row>> {
             plan,
             [
                 &mut || one_core()?.block_on(channel(&prebuilt, events)),
-                &mut || one_core()?.block_on(engine(&prebuilt, events)),
+                &mut || one_core()?.block_on(engine(&prebuilt, events, at_once)),
             ],
         )?;
         let target = Target::Beside {
@@ -63,14 +61,14 @@ pub(crate) fn rows(plan: Plan, path: &str) -> Result<Vec<Row>> {
 
 /// Counts handled events and tells when the last one came.
 #[derive(Clone)]
-struct Count(Arc<(AtomicUsize, usize, Notify)>);
+pub(crate) struct Count(Arc<(AtomicUsize, usize, Notify)>);
 
 impl Count {
     fn to(events: usize) -> Self {
         Self(Arc::new((AtomicUsize::new(0), events, Notify::new())))
     }
 
-    fn one(&self) {
+    pub(crate) fn one(&self) {
         let (count, events, done) = &*self.0;
         // One member counts, as the loop beside it counts in a variable.
         let counted = count.load(Ordering::Relaxed) + 1;
@@ -91,12 +89,6 @@ async fn drained(workers: Workers) -> Result<()> {
         .await?
         .into_result()?;
     Ok(())
-}
-
-async fn private() -> Result<AnyTransport> {
-    Ok(AnyTransport::new(
-        interline_memory::connect("memory://").await?,
-    ))
 }
 
 /// The bound of the channel: what a reader and a writer of one task need to go on.
@@ -126,20 +118,25 @@ fn fresh(envelope: &Envelope) -> Envelope {
     envelope.clone().with_id(EventId::new())
 }
 
-async fn engine(prebuilt: &[Envelope], events: usize) -> Result<Round> {
-    let transport = private().await?;
+/// A handler of every type that is done at once.
+pub(crate) fn at_once(group: GroupBuilder) -> GroupBuilder {
+    group.on_raw("*", |State(count): State<Count>| {
+        count.one();
+        std::future::ready(Handled::Ok(()))
+    })
+}
+
+/// Publishes `events` in batches while a group handles them, on one thread.
+pub(crate) async fn engine(
+    prebuilt: &[Envelope],
+    events: usize,
+    handlers: impl FnOnce(GroupBuilder) -> GroupBuilder,
+) -> Result<Round> {
+    let transport = interline::connect("memory://").await?;
     let count = Count::to(events);
-    let counted = count.clone();
-    let workers = Bus::new(transport.clone())
-        .group("bench")
-        .topics("bench")
-        .state(())
-        .on_raw("*", move |State(()): State<()>| {
-            counted.one();
-            std::future::ready(Handled::Ok(()))
-        })
-        .start()
-        .await?;
+    let bus = Bus::new(transport.clone());
+    let group = bus.group("bench").topics("bench").state(count.clone());
+    let workers = handlers(group).start().await?;
     let publisher = transport.publisher(PublisherOptions::default()).await?;
     let topic = Topic::new("bench")?;
     let source = prebuilt.to_vec();
@@ -169,7 +166,7 @@ async fn engine(prebuilt: &[Envelope], events: usize) -> Result<Round> {
 }
 
 async fn typed(events: usize, batch: usize) -> Result<Round> {
-    let bus = Bus::new(private().await?).source("/bench");
+    let bus = Bus::new(interline::connect("memory://").await?).source("/bench");
     let count = Count::to(events);
     let counted = count.clone();
     let workers = bus

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::try_join_all;
 use futures_util::stream::ReadyChunks;
-use interline_core::{AnyTransport, Group, Topic};
+use interline_core::{Group, Topic};
 use interline_transport::partition::for_key;
 use interline_transport::wire::Style;
 use serde::Deserialize;
@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::Result;
-use crate::broker::{Broker, Events, Goals, Job, fresh};
+use crate::broker::{Broker, Events, Goals, Job};
 use crate::measure::{Round, Watch};
 use crate::sample::{Sample, new_id, touch};
+use crate::site::fresh;
 
 /// Acknowledgements outstanding: more gain little, and without a bound the server drops events.
 const WINDOW: usize = 1_024;
@@ -37,12 +38,10 @@ const PULLS: usize = 2;
 /// How often checkpoints are stored.
 const EVERY: Duration = Duration::from_millis(100);
 
-pub(crate) struct Nats {
-    url: String,
-}
+pub(crate) struct Nats;
 
 impl Broker for Nats {
-    const NAME: &'static str = interline_nats::SCHEME;
+    const NAME: &'static str = interline::nats::SCHEME;
     const STYLE: Style = Style::Dash;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {
@@ -55,19 +54,8 @@ impl Broker for Nats {
         awaited: 5_000,
     };
 
-    async fn new(url: &str) -> Result<Self> {
-        let url = url.to_owned();
-        Ok(Self { url })
-    }
-
-    async fn connect(&self) -> Result<AnyTransport> {
-        Ok(AnyTransport::new(
-            interline_nats::connect(&*self.url).await?,
-        ))
-    }
-
-    async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round> {
-        let mut line = Line::open(self.client().await?, job).await?;
+    async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round> {
+        let mut line = Line::open(connect(job.url).await?, job).await?;
         line.send(0, is_bare).await?;
         line.landed().await?;
         let watch = Watch::on(job.machine);
@@ -83,48 +71,37 @@ impl Broker for Nats {
         Ok(watch.stop(job.events))
     }
 
-    async fn awaited(&self, job: Job<'_>) -> Result<Round> {
-        let mut line = Line::open(self.client().await?, job).await?;
-        line.send(0, false).await?;
-        line.landed().await?;
-        let mut waits = Vec::with_capacity(job.events);
-        let watch = Watch::on(job.machine);
-        for number in 0..job.events {
-            let began = Instant::now();
-            line.send(number, false).await?;
-            line.landed().await?;
-            waits.push(began.elapsed());
-        }
-        Ok(watch.stop(job.events).with_waits(waits))
+    async fn awaited(job: Job<'_>) -> Result<Round> {
+        let mut line = Line::open(connect(job.url).await?, job).await?;
+        let mut numbers = 0..;
+        let send = async |_: &Sample| {
+            line.send(numbers.next().unwrap_or_default(), false).await?;
+            line.landed().await
+        };
+        job.one_by_one(send).await
     }
 
-    async fn consume(&self, job: Job<'_>, group: &Group) -> Result<Round> {
-        let mut checkpoints = Checkpoints::open(self.client().await?, group).await?;
-        let mut reading = Reading::open(self.client().await?, job.topic).await?;
-        let (mut seen, first, mut watch) = (0, job.events / 10, None);
-        while seen < job.events {
+    async fn consume(job: Job<'_>, group: &Group) -> Result<Round> {
+        let mut checkpoints = Checkpoints::open(connect(job.url).await?, group).await?;
+        let mut reading = Reading::open(connect(job.url).await?, job.topic).await?;
+        let mut count = job.count();
+        while !count.is_over() {
             for message in reading.next().await? {
                 look_at(&message);
-                seen += 1;
-                if seen == first {
-                    watch = Some(Watch::on(job.machine));
-                }
+                count.one();
             }
             checkpoints.store(&reading.last).await?;
         }
         checkpoints.end(&reading.last).await?;
-        let watch = watch.ok_or("too few events")?;
-        Ok(watch.stop(job.events - first))
+        count.round()
     }
 }
 
-impl Nats {
-    async fn client(&self) -> Result<Client> {
-        let options = ConnectOptions::new()
-            .client_capacity(16 << 10)
-            .subscription_capacity(1 << 20);
-        Ok(options.connect(&*self.url).await?)
-    }
+async fn connect(url: &str) -> Result<Client> {
+    let options = ConnectOptions::new()
+        .client_capacity(16 << 10)
+        .subscription_capacity(1 << 20);
+    Ok(options.connect(url).await?)
 }
 
 /// Asks JetStream for something; what it refuses is an error. Some requests have to be empty.

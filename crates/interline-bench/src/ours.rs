@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use interline_bus::{Bus, Handled, State};
 use interline_core::{
@@ -14,12 +14,16 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::Result;
+use crate::broker::Job;
 use crate::clock::{Clock, Machine};
 use crate::measure::{Round, Watch};
 use crate::sample::{Sample, touch};
 
 /// How long anything that should happen at once may take before the run fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much longer for each event, where there are many.
+const EACH: Duration = Duration::from_micros(50);
 
 /// Events handed over at once.
 const BATCH: usize = 1_000;
@@ -28,16 +32,11 @@ const BATCH: usize = 1_000;
 /// that it is the window that bounds.
 const RECEIPTS: usize = 100;
 
-pub(crate) async fn publish(
-    transport: AnyTransport,
-    machine: Machine,
-    topic: &Topic,
-    samples: &[Sample],
-    events: usize,
-) -> Result<Round> {
+pub(crate) async fn publish(transport: AnyTransport, job: Job<'_>) -> Result<Round> {
+    let Job { topic, samples, .. } = job;
     let publisher = publisher(&transport, topic, samples).await?;
-    let watch = Watch::on(machine);
-    let mut source = samples.iter().cycle().take(events);
+    let watch = Watch::on(job.machine);
+    let mut source = job.source();
     let mut receipts = VecDeque::new();
     loop {
         let batch = source.by_ref().take(BATCH);
@@ -55,28 +54,18 @@ pub(crate) async fn publish(
     for receipt in receipts {
         all_stored(receipt.await)?;
     }
-    let round = watch.stop(events);
+    let round = watch.stop(job.events);
     transport.close(PATIENCE).await?;
     Ok(round)
 }
 
-pub(crate) async fn awaited(
-    transport: AnyTransport,
-    machine: Machine,
-    topic: &Topic,
-    samples: &[Sample],
-    count: usize,
-) -> Result<Round> {
-    let publisher = publisher(&transport, topic, samples).await?;
-    let mut waits = Vec::with_capacity(count);
-    let watch = Watch::on(machine);
-    for sample in samples.iter().cycle().take(count) {
-        let began = Instant::now();
-        let receipt = publisher.enqueue(vec![outgoing(topic, sample)]).await?;
-        all_stored(receipt.await)?;
-        waits.push(began.elapsed());
-    }
-    let round = watch.stop(count).with_waits(waits);
+pub(crate) async fn awaited(transport: AnyTransport, job: Job<'_>) -> Result<Round> {
+    let publisher = transport.publisher(PublisherOptions::default()).await?;
+    let send = async |sample: &Sample| {
+        let receipt = publisher.enqueue(vec![outgoing(job.topic, sample)]).await?;
+        all_stored(receipt.await)
+    };
+    let round = job.one_by_one(send).await?;
     transport.close(PATIENCE).await?;
     Ok(round)
 }
@@ -107,8 +96,7 @@ fn all_stored(outcomes: Vec<Outcome>) -> Result<()> {
     Ok(())
 }
 
-/// Counts handled events and times those after the first tenth: joining the group and filling
-/// the buffers is no part of the rate.
+/// Counts handled events and times them.
 pub(crate) struct Meter<C> {
     clock: C,
     handled: AtomicUsize,
@@ -119,15 +107,27 @@ pub(crate) struct Meter<C> {
 }
 
 impl<C: Clock + Clone> Meter<C> {
-    pub(crate) fn new(clock: C, events: usize) -> Self {
-        Self {
+    /// Times those after the first tenth: joining the group and filling the buffers is no part of
+    /// a rate.
+    pub(crate) fn late(clock: C, events: usize) -> Arc<Self> {
+        Self::new(clock, events / 10, events, None)
+    }
+
+    /// Times everything from now on.
+    pub(crate) fn whole(clock: C, events: usize) -> Arc<Self> {
+        let watch = Watch::on(clock.clone());
+        Self::new(clock, 0, events, Some(watch))
+    }
+
+    fn new(clock: C, from: usize, to: usize, watch: Option<Watch<C>>) -> Arc<Self> {
+        Arc::new(Self {
             clock,
             handled: AtomicUsize::new(0),
-            from: events / 10,
-            to: events,
-            times: Mutex::default(),
+            from,
+            to,
+            times: Mutex::new((watch, None)),
             done: Notify::new(),
-        }
+        })
     }
 
     pub(crate) fn one(&self) {
@@ -149,7 +149,8 @@ impl<C: Clock + Clone> Meter<C> {
 
     /// Waits until all are handled.
     pub(crate) async fn round(&self) -> Result<Round> {
-        timeout(PATIENCE, self.done.notified()).await?;
+        let patience = PATIENCE + EACH * u32::try_from(self.to).unwrap_or(u32::MAX);
+        timeout(patience, self.done.notified()).await?;
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(times.1.take().ok_or("the events were not counted")?)
     }
@@ -157,13 +158,11 @@ impl<C: Clock + Clone> Meter<C> {
 
 pub(crate) async fn consume(
     transport: AnyTransport,
-    machine: Machine,
+    meter: Arc<Meter<Machine>>,
     topic: &Topic,
     group: &Group,
-    events: usize,
 ) -> Result<Round> {
     let bus = Bus::new(transport);
-    let meter = Arc::new(Meter::new(machine, events));
     let workers = bus
         .group(group)
         .topics(topic)

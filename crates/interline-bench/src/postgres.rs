@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
-use interline_core::{AnyTransport, Group, Topic};
+use interline_core::{Group, Topic};
 use interline_transport::wire::Style;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
@@ -74,12 +74,10 @@ const COMMIT: &str = "update interline_bench.checkpoints c set position = n.posi
     from unnest($2::int2[], $3::int8[]) n (part, position)
     where c.grp = $1 and c.part = n.part and c.fence = 1";
 
-pub(crate) struct Postgres {
-    url: String,
-}
+pub(crate) struct Postgres;
 
 impl Broker for Postgres {
-    const NAME: &'static str = interline_postgres::SCHEME;
+    const NAME: &'static str = interline::postgres::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {
@@ -92,19 +90,8 @@ impl Broker for Postgres {
         awaited: 1_500,
     };
 
-    async fn new(url: &str) -> Result<Self> {
-        let url = url.to_owned();
-        Ok(Self { url })
-    }
-
-    async fn connect(&self) -> Result<AnyTransport> {
-        Ok(AnyTransport::new(
-            interline_postgres::connect(&*self.url).await?,
-        ))
-    }
-
-    async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round> {
-        let line = Line::open(self.client().await?, job.topic, is_bare).await?;
+    async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round> {
+        let line = Line::open(connect(job.url).await?, job.topic, is_bare).await?;
         line.send(job.samples.iter().take(1).collect()).await?;
         let mut on_the_way: VecDeque<Flight<'_>> = VecDeque::new();
         let watch = Watch::on(job.machine);
@@ -123,26 +110,19 @@ impl Broker for Postgres {
         Ok(watch.stop(job.events))
     }
 
-    async fn awaited(&self, job: Job<'_>) -> Result<Round> {
-        let line = Line::open(self.client().await?, job.topic, false).await?;
-        line.send(job.samples.iter().take(1).collect()).await?;
-        let mut waits = Vec::with_capacity(job.events);
-        let watch = Watch::on(job.machine);
-        for sample in job.source() {
-            let began = Instant::now();
-            line.send(vec![sample]).await?;
-            waits.push(began.elapsed());
-        }
-        Ok(watch.stop(job.events).with_waits(waits))
+    async fn awaited(job: Job<'_>) -> Result<Round> {
+        let line = Line::open(connect(job.url).await?, job.topic, false).await?;
+        job.one_by_one(async |sample| line.send(vec![sample]).await)
+            .await
     }
 
-    async fn consume(&self, job: Job<'_>, group: &Group) -> Result<Round> {
-        let client = self.client().await?;
-        let mut keeper = Keeper::open(self.client().await?, group).await?;
+    async fn consume(job: Job<'_>, group: &Group) -> Result<Round> {
+        let client = connect(job.url).await?;
+        let mut keeper = Keeper::open(connect(job.url).await?, group).await?;
         let mut reading = Reading::open(client, job.topic).await?;
-        let (mut seen, first, mut watch) = (0, job.events / 10, None);
+        let mut count = job.count();
         let mut next = reading.ask(keeper.horizon);
-        while seen < job.events {
+        while !count.is_over() {
             let rows = next.await??;
             reading.take(&rows)?;
             // The next statement runs while the rows of this one are handled.
@@ -150,30 +130,24 @@ impl Broker for Postgres {
             next = reading.ask(keeper.horizon);
             for row in &rows {
                 look_at(row)?;
-                seen += 1;
-                if seen == first {
-                    watch = Some(Watch::on(job.machine));
-                }
+                count.one();
             }
             if rows.is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
         keeper.end(&reading.last).await?;
-        let watch = watch.ok_or("too few events")?;
-        let round = watch.stop(job.events - first);
+        let round = count.round()?;
         next.await??;
         Ok(round)
     }
 }
 
-impl Postgres {
-    async fn client(&self) -> Result<Client> {
-        let (client, connection) = tokio_postgres::connect(&self.url, NoTls).await?;
-        // It ends with its client, and what goes wrong is told to who asks.
-        tokio::spawn(async move { connection.await.ok() });
-        Ok(client)
-    }
+async fn connect(url: &str) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    // It ends with its client, and what goes wrong is told to who asks.
+    tokio::spawn(async move { connection.await.ok() });
+    Ok(client)
 }
 
 /// A statement that was sent, and its answer.

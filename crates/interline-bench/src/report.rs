@@ -7,11 +7,11 @@ use crate::measure::{Round, median};
 
 /// How far apart the middle half of the rounds may be, over their median, and that of times within
 /// which 99 of 100 events were done: a few events decide about those.
-const SPREAD: f64 = 0.2;
+pub(crate) const SPREAD: f64 = 0.2;
 const SPREAD_OF_TAILS: f64 = 0.5;
 
 /// How many processors others may keep busy.
-const FOREIGN: f64 = 0.2;
+pub(crate) const FOREIGN: f64 = 0.2;
 
 /// What a row has to reach.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,8 @@ pub(crate) struct Row {
     #[serde(flatten)]
     pub(crate) waits: Option<Waits>,
     pub(crate) target: String,
+    /// The part of it that is about the ratio.
+    pub(crate) wanted_ratio: Option<f64>,
     /// Whether the target is reached; nothing if there is none or the run cannot tell.
     pub(crate) met: Option<bool>,
     /// Why the run cannot tell.
@@ -140,6 +142,7 @@ impl Row {
             foreign: known(rounds, Round::foreign),
             waits: None,
             target: String::new(),
+            wanted_ratio: None,
             met: None,
             noise: None,
         }
@@ -166,6 +169,7 @@ impl Row {
     /// A run that was disturbed shows its figures and judges nothing.
     fn judged(mut self, target: Target, spread: f64) -> Self {
         self.target = target.words();
+        self.wanted_ratio = target.ratio();
         let reached = target.is_reached(&self);
         let disturbed = self.foreign.filter(|foreign| *foreign > FOREIGN);
         self.noise = match disturbed {
@@ -208,7 +212,7 @@ impl Row {
 }
 
 /// The median of what every round knows.
-fn known(rounds: &[Round], figure: fn(&Round) -> Option<f64>) -> Option<f64> {
+pub(crate) fn known(rounds: &[Round], figure: fn(&Round) -> Option<f64>) -> Option<f64> {
     let values: Option<Vec<f64>> = rounds.iter().map(figure).collect();
     Some(median(values?.into_iter()).0)
 }
@@ -225,6 +229,13 @@ impl Target {
             Self::Rate(least) => format!(">= {:.1} M/s", least / 1e6),
             Self::Within(most) => format!("p99 <= {:.0} ms", most / 1e3),
             Self::None => "for information".to_owned(),
+        }
+    }
+
+    fn ratio(self) -> Option<f64> {
+        match self {
+            Self::Beside { ratio, .. } | Self::Latency { ratio, .. } => Some(ratio),
+            Self::Rate(_) | Self::Within(_) | Self::None => None,
         }
     }
 

@@ -5,15 +5,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use interline_bus::{Bus, Handled, State};
-use interline_core::{AnyTransport, Outgoing, Publisher, PublisherOptions, Topic, Transport};
+use interline_core::{Outgoing, Publisher, PublisherOptions, Topic, Transport};
 
 use crate::Result;
 use crate::baseline::Baseline;
+use crate::broker::Count;
 use crate::clock::{Clock, Inside, Outside};
+use crate::latency::{Waits, histogram};
 use crate::measure::{Plan, Round, Watch, alternate, median, one_core};
 use crate::ours::{Meter, PATIENCE};
 use crate::report::{Row, Target};
 use crate::sample::envelopes;
+use crate::series::{Point, Series};
 
 const EVENTS: usize = 1_000;
 const PLAN: Plan = Plan {
@@ -80,12 +83,20 @@ impl Made {
         Ok(watch.stop(EVENTS))
     }
 
+    /// The same while something else goes on.
+    fn by_hand_while(&self, other: impl Fn(&Self)) -> Result<Round> {
+        let watch = Watch::on(self.clone());
+        self.by_hand(MICRO)?;
+        other(self);
+        Ok(watch.stop(EVENTS))
+    }
+
     /// A real bus over memory in which every event costs this.
     fn by_bus(&self, cost: Duration) -> Result<Round> {
         one_core()?.block_on(async {
-            let transport = AnyTransport::new(interline_memory::connect("memory://").await?);
+            let transport = interline::connect("memory://").await?;
             let bus = Bus::new(transport.clone());
-            let meter = Arc::new(Meter::new(self.clone(), EVENTS));
+            let meter = Meter::late(self.clone(), EVENTS);
             let made = self.clone();
             let counted = move |State(meter): State<Arc<Meter<Self>>>| {
                 made.work(cost);
@@ -144,12 +155,7 @@ fn a_slower_raw_loop_raises_the_ratio() {
 #[test]
 fn as_fast_but_at_the_cost_of_another_processor_is_below() {
     let made = Made::new();
-    let mut ours = || {
-        let watch = Watch::on(made.clone());
-        made.by_hand(MICRO)?;
-        made.work_beside(EVENTS as u32 * MICRO);
-        Ok(watch.stop(EVENTS))
-    };
+    let mut ours = || made.by_hand_while(|made| made.work_beside(EVENTS as u32 * MICRO));
     let row = row(&mut ours, &mut || made.by_hand(MICRO));
     assert!(is_near(row.ratio, 1.0) && is_near(row.cpu_over_raw_us, 1.0));
     assert_eq!(row.met, Some(false));
@@ -158,12 +164,7 @@ fn as_fast_but_at_the_cost_of_another_processor_is_below() {
 #[test]
 fn the_server_is_told_from_others() {
     let made = Made::new();
-    let mut ours = || {
-        let watch = Watch::on(made.clone());
-        made.by_hand(MICRO)?;
-        made.serve(EVENTS as u32 * 2 * MICRO);
-        Ok(watch.stop(EVENTS))
-    };
+    let mut ours = || made.by_hand_while(|made| made.serve(EVENTS as u32 * 2 * MICRO));
     let row = row(&mut ours, &mut || made.by_hand(MICRO));
     assert!(is_near(row.server_us, 2.0) && is_near(row.raw_server_us, 0.0));
     assert!(is_near(row.foreign, 0.0));
@@ -173,17 +174,69 @@ fn the_server_is_told_from_others() {
 #[test]
 fn a_disturbed_run_judges_nothing() {
     let made = Made::new();
-    let mut ours = || {
-        let watch = Watch::on(made.clone());
-        made.by_hand(MICRO)?;
-        made.disturb(EVENTS as u32 * MICRO / 2);
-        Ok(watch.stop(EVENTS))
-    };
+    let mut ours = || made.by_hand_while(|made| made.disturb(EVENTS as u32 * MICRO / 2));
     let row = row(&mut ours, &mut || made.by_hand(MICRO));
     assert!(is_near(row.foreign, 0.5));
     assert_eq!(row.met, None);
     assert!(row.verdict().starts_with("not judged: others kept 0.5"));
     assert!(row.is_whole(), "its figures are shown all the same");
+}
+
+#[test]
+fn a_disturbed_raw_side_judges_nothing() {
+    let made = Made::new();
+    let mut raw = || made.by_hand_while(|made| made.disturb(EVENTS as u32 * MICRO / 2));
+    let row = row(&mut || made.by_hand(MICRO), &mut raw);
+    assert!(is_near(row.foreign, 0.5));
+    assert_eq!(row.met, None);
+}
+
+#[test]
+fn a_slow_start_of_a_raw_loop_is_no_part_of_its_rate() {
+    let made = Made::new();
+    let mut raw = || {
+        let mut count = Count::new(made.clone(), EVENTS);
+        for number in 0..EVENTS {
+            made.work(if number < EVENTS / 10 {
+                100 * MICRO
+            } else {
+                MICRO
+            });
+            count.one();
+        }
+        assert!(count.is_over());
+        count.round()
+    };
+    let row = row(&mut || made.by_bus(2 * MICRO), &mut raw);
+    assert!(is_near(row.raw, 1e6) && is_near(row.ratio, 0.5));
+    assert_eq!(row.met, Some(false));
+}
+
+#[test]
+fn a_rate_by_itself_is_judged() {
+    let made = Made::new();
+    let judge = |cost: Duration, target| {
+        let rounds = [made.by_hand(cost).unwrap()];
+        Row::alone(("memory", "made", 128), &rounds, Target::Rate(target)).met
+    };
+    assert_eq!(judge(MICRO, 1e6), Some(true));
+    assert_eq!(judge(2 * MICRO, 1e6), Some(false));
+}
+
+#[test]
+fn a_fixed_rate_is_judged_by_its_tail() {
+    let made = Made::new();
+    let judge = |slow: u64, disturbed: Duration| {
+        let mut waits = histogram().unwrap();
+        waits.record_n(1_000_000, 97).unwrap();
+        waits.record_n(20_000_000, slow).unwrap();
+        let round = made.by_hand_while(|made| made.disturb(disturbed)).unwrap();
+        let target = Target::Within(10e3);
+        Row::paced(("memory", "made", 128), &round, Waits::of(&waits), target).met
+    };
+    assert_eq!(judge(0, Duration::ZERO), Some(true));
+    assert_eq!(judge(3, Duration::ZERO), Some(false));
+    assert_eq!(judge(0, EVENTS as u32 * MICRO), None);
 }
 
 #[test]
@@ -237,6 +290,29 @@ fn latency_is_better_when_it_is_less() {
 }
 
 #[test]
+fn tails_may_lie_further_apart() {
+    let made = Made::new();
+    let target = Target::Latency {
+        ratio: 2.0,
+        cpu_us: 2.0,
+    };
+    let judge = |percent| {
+        let rounds = |micros: &[u32]| -> Vec<Round> {
+            let round = |micros: &u32| {
+                made.by_hand(MICRO)
+                    .unwrap()
+                    .with_waits(vec![*micros * MICRO])
+            };
+            micros.iter().map(round).collect()
+        };
+        let (ours, raw) = (rounds(&[8, 9, 10, 12, 13]), rounds(&[10; 5]));
+        Row::latency(("memory", "made", 128), percent, &ours, &raw, target).met
+    };
+    assert_eq!(judge(50), None);
+    assert_eq!(judge(99), Some(true));
+}
+
+#[test]
 fn the_middle_half_decides_about_the_spread() {
     let (middle, spread) = median([9.0, 100.0, 10.0, 11.0, 1.0].into_iter());
     assert_eq!((middle, spread), (10.0, 0.2));
@@ -270,4 +346,73 @@ fn worse_than_the_baseline_is_worse_by_more_than_the_spread() {
     let baseline = Baseline::parse(apart.as_bytes()).unwrap();
     assert!(!baseline.change(&at(12)).unwrap().is_worse);
     assert!(baseline.change(&at(20)).unwrap().is_worse);
+}
+
+/// Rounds of `events`, each of which costs `each` beside a start.
+fn rounds(made: &Made, events: usize, start: Duration, each: Duration) -> Vec<Round> {
+    let round = || {
+        let watch = Watch::on(made.clone());
+        made.work(start + each * events as u32);
+        watch.stop(events)
+    };
+    (0..PLAN.rounds).map(|_| round()).collect()
+}
+
+fn series(made: &Made, costs: &[(usize, Duration)], start: Duration) -> Series {
+    let point =
+        |(size, each): &(usize, Duration)| Point::of(*size, &rounds(made, *size, start, *each));
+    let series = Series::new("memory", "made", costs.iter().map(point).collect());
+    series.after(&rounds(made, 0, start, MICRO))
+}
+
+#[test]
+fn what_costs_the_same_is_flat_whatever_the_start() {
+    let made = Made::new();
+    let costs = [(100, MICRO), (20_000, MICRO), (100_000, MICRO)];
+    let series = series(&made, &costs, 1_000 * MICRO);
+    assert!(is_near(series.growth.cpu, 1.0));
+    assert_eq!(series.flat, Some(true), "{series}");
+    assert!(series.is_whole());
+}
+
+#[test]
+fn what_costs_more_as_it_grows_is_not_flat() {
+    let made = Made::new();
+    let costs = [
+        (20_000, 2 * MICRO),
+        (100_000, MICRO),
+        (1_000_000, 2 * MICRO),
+    ];
+    let grows = series(&made, &costs, MICRO);
+    assert!(is_near(grows.growth.time, 2.0));
+    assert_eq!(grows.flat, Some(false), "{grows}");
+    let shrinks = series(&made, &costs[..2], MICRO);
+    assert!(is_near(shrinks.growth.time, 0.5));
+    assert_eq!(shrinks.flat, Some(true), "{shrinks}");
+}
+
+#[test]
+fn sizes_that_the_start_outweighs_do_not_count() {
+    let made = Made::new();
+    let costs = [(10_000, MICRO), (100_000, 9 * MICRO)];
+    let series = series(&made, &costs, 10_000 * MICRO);
+    assert_eq!(series.flat, None);
+    assert!(series.verdict().contains("no two sizes count"), "{series}");
+}
+
+#[test]
+fn a_disturbed_series_judges_nothing() {
+    let made = Made::new();
+    let watch = Watch::on(made.clone());
+    made.work(200_000 * MICRO);
+    made.disturb(100_000 * MICRO);
+    let disturbed = watch.stop(200_000);
+    let calm = rounds(&made, 100_000, MICRO, MICRO);
+    let points = vec![Point::of(100_000, &calm), Point::of(200_000, &[disturbed])];
+    let series = Series::new("memory", "made", points);
+    assert_eq!(series.flat, None);
+    assert!(
+        series.verdict().starts_with("not judged: others kept 0.5"),
+        "{series}"
+    );
 }

@@ -13,6 +13,9 @@ mod workers;
 
 pub use crate::bus::{Bus, Publish, Publishing};
 pub use crate::delivery::Delivery;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use crate::engine::parts;
 pub use crate::engine::{DrainReport, GroupStats, Unfinished};
 pub use crate::group::GroupBuilder;
 pub use crate::handler::{

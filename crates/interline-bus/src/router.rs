@@ -1,7 +1,10 @@
 //! Which handler takes which type.
 
+use std::array;
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use interline_core::{Error, ErrorKind, Kind, Pattern, Result};
 
 use crate::handler::Route;
@@ -10,6 +13,8 @@ use crate::handler::Route;
 #[derive(Debug)]
 pub(crate) struct Router {
     routes: Vec<Route>,
+    /// Where the handlers of exact types stand; the globs stand behind them.
+    exact: HashMap<Box<str>, usize, FixedState>,
 }
 
 impl Router {
@@ -38,7 +43,12 @@ impl Router {
                 .remedy("give each type one handler per group, or start another group"));
             }
         }
-        Ok(Self { routes })
+        let exact = routes.iter().enumerate();
+        let exact = exact.filter_map(|(at, route)| Some((route.pattern.as_exact()?.into(), at)));
+        Ok(Self {
+            exact: exact.collect(),
+            routes,
+        })
     }
 
     pub(crate) fn routes(&self) -> &[Route] {
@@ -46,9 +56,12 @@ impl Router {
     }
 
     fn find(&self, ty: &str) -> Option<usize> {
-        self.routes
-            .iter()
-            .position(|route| route.pattern.matches(ty))
+        let globs = || {
+            let mut globs = self.routes.iter().enumerate().skip(self.exact.len());
+            let found = globs.find(|(_, route)| route.pattern.matches(ty));
+            found.map(|(at, _)| at)
+        };
+        self.exact.get(ty).copied().or_else(globs)
     }
 
     /// The patterns with their handlers' names, in the order of matching.
@@ -58,28 +71,30 @@ impl Router {
 }
 
 /// Remembers which route a kind takes: events of one kind share it, so one comparison of pointers
-/// replaces the search.
-#[derive(Debug, Default)]
-pub(crate) struct RouteCache {
-    known: Vec<(Arc<Kind>, Option<usize>)>,
+/// replaces the search. A kind has one place, so that many kinds cost no more than few.
+#[derive(Debug)]
+pub(crate) struct RouteCache([Option<(Arc<Kind>, Option<usize>)>; Self::PLACES]);
+
+impl Default for RouteCache {
+    fn default() -> Self {
+        Self(array::from_fn(|_| None))
+    }
 }
 
 impl RouteCache {
+    const PLACES: usize = 64;
+
     pub(crate) fn find(&mut self, router: &Router, kind: &Arc<Kind>) -> Option<usize> {
-        const MOST: usize = 64;
-        if let Some((_, route)) = self
-            .known
-            .iter()
-            .find(|(known, _)| Arc::ptr_eq(known, kind))
-        {
-            return *route;
+        // Kinds that were made one after the other lie next to each other.
+        let at = Arc::as_ptr(kind).addr() / size_of::<Kind>() % Self::PLACES;
+        match &self.0[at] {
+            Some((known, route)) if Arc::ptr_eq(known, kind) => *route,
+            _ => {
+                let route = router.find(kind.ty());
+                self.0[at] = Some((Arc::clone(kind), route));
+                route
+            }
         }
-        let route = router.find(kind.ty());
-        if self.known.len() == MOST {
-            self.known.swap_remove(0);
-        }
-        self.known.push((Arc::clone(kind), route));
-        route
     }
 }
 
@@ -108,18 +123,25 @@ mod tests {
         let name = |ty: &str| router.find(ty).map(|at| router.routes()[at].name);
         assert_eq!(name("github.push"), Some("push"));
         assert_eq!(name("github.star"), Some("rest"));
+        assert_eq!(name("other"), Some("rest"));
         assert!(Router::new(vec![]).is_err());
         assert!(Router::new(vec![route("a", "x"), route("a", "y")]).is_err());
     }
 
     #[test]
     fn the_cache_says_what_the_search_says() {
-        let router = Router::new(vec![route("a.*", "a")]).unwrap();
+        let router = Router::new(vec![route("a.*", "a"), route("b.1", "b")]).unwrap();
         let mut cache = RouteCache::default();
-        for ty in ["a.b", "b", "a.b"] {
-            let kind = Arc::new(Kind::new("/", ty.to_owned()).unwrap());
-            assert_eq!(cache.find(&router, &kind), router.find(ty));
-            assert_eq!(cache.find(&router, &kind), router.find(ty));
+        let types = (0..200).map(|number| format!("{}.{number}", ["a", "b", "c"][number % 3]));
+        let kinds = types.map(|ty| Arc::new(Kind::new("/", ty).unwrap()));
+        let kinds: Vec<_> = kinds.collect();
+        for kind in kinds.iter().flat_map(|kind| [kind, kind]).chain(&kinds) {
+            assert_eq!(cache.find(&router, kind), router.find(kind.ty()));
         }
+        let found = |name: &str| router.find(name).map(|at| router.routes()[at].name);
+        assert_eq!(
+            [found("a.7"), found("b.1"), found("b.2")],
+            [Some("a"), Some("b"), None]
+        );
     }
 }

@@ -9,15 +9,16 @@ use fred::clients::Client;
 use fred::interfaces::ClientLike;
 use fred::types::config::Config;
 use fred::types::{ClusterHash, CustomCommand, Resp3Frame, Value};
-use interline_core::{AnyTransport, Group, Topic};
+use interline_core::{Group, Topic};
 use interline_transport::partition::for_key;
 use interline_transport::wire::Style;
 use tokio::task::JoinHandle;
 
 use crate::Result;
-use crate::broker::{Broker, Events, Goals, Job, fresh};
+use crate::broker::{Broker, Events, Goals, Job};
 use crate::measure::{Round, Watch};
 use crate::sample::{Sample, new_id, touch};
+use crate::site::fresh;
 
 /// Events of one call, and calls on their way: as ours.
 const BATCH: usize = 512;
@@ -29,12 +30,10 @@ const COUNT: i64 = 83;
 /// How often checkpoints are stored.
 const EVERY: Duration = Duration::from_millis(100);
 
-pub(crate) struct Redis {
-    url: String,
-}
+pub(crate) struct Redis;
 
 impl Broker for Redis {
-    const NAME: &'static str = interline_redis::SCHEME;
+    const NAME: &'static str = interline::redis::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {
@@ -47,24 +46,13 @@ impl Broker for Redis {
         awaited: 5_000,
     };
 
-    async fn new(url: &str) -> Result<Self> {
-        let url = url.to_owned();
-        Ok(Self { url })
-    }
-
-    async fn connect(&self) -> Result<AnyTransport> {
-        Ok(AnyTransport::new(
-            interline_redis::connect(&*self.url).await?,
-        ))
-    }
-
-    async fn publish(&self, job: Job<'_>, is_bare: bool) -> Result<Round> {
+    async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round> {
         let script = if is_bare {
             include_str!("bare.lua")
         } else {
             include_str!("publish.lua")
         };
-        let mut line = Line::open(&self.client().await?, script).await?;
+        let mut line = Line::open(&connect(job.url).await?, script).await?;
         line.send(job.samples.iter().take(1), is_bare);
         line.landed(0).await?;
         let watch = Watch::on(job.machine);
@@ -79,57 +67,45 @@ impl Broker for Redis {
         Ok(round)
     }
 
-    async fn awaited(&self, job: Job<'_>) -> Result<Round> {
-        let mut line = Line::open(&self.client().await?, include_str!("publish.lua")).await?;
-        line.send(job.samples.iter().take(1), false);
-        line.landed(0).await?;
-        let mut waits = Vec::with_capacity(job.events);
-        let watch = Watch::on(job.machine);
-        for sample in job.source() {
-            let began = Instant::now();
+    async fn awaited(job: Job<'_>) -> Result<Round> {
+        let mut line = Line::open(&connect(job.url).await?, include_str!("publish.lua")).await?;
+        let send = async |sample: &Sample| {
             let args = line.args(std::iter::once(sample), false);
-            good(call(&line.client, "EVALSHA", args).await?)?;
-            waits.push(began.elapsed());
-        }
-        let round = watch.stop(job.events).with_waits(waits);
+            good(call(&line.client, "EVALSHA", args).await?).map(drop)
+        };
+        let round = job.one_by_one(send).await?;
         line.delete().await?;
         Ok(round)
     }
 
-    async fn consume(&self, job: Job<'_>, group: &Group) -> Result<Round> {
-        let client = self.client().await?;
-        let mut checkpoints = Checkpoints::open(self.client().await?, group).await?;
+    async fn consume(job: Job<'_>, group: &Group) -> Result<Round> {
+        let client = connect(job.url).await?;
+        let mut checkpoints = Checkpoints::open(connect(job.url).await?, group).await?;
         let mut reading = Reading::of(job.topic);
-        let (mut seen, first, mut watch) = (0, job.events / 10, None);
+        let mut count = job.count();
         let mut next = reading.ask(&client);
-        while seen < job.events {
+        while !count.is_over() {
             let answer = next.await??;
             let streams = reading.take(answer)?;
             // The next answer comes while this one is handled.
             next = reading.ask(&client);
             for entry in streams.into_iter().flat_map(|(_, entries)| entries) {
                 look_at(entry)?;
-                seen += 1;
-                if seen == first {
-                    watch = Some(Watch::on(job.machine));
-                }
+                count.one();
             }
             checkpoints.store(&reading.last).await?;
         }
         checkpoints.end(&reading.last).await?;
-        let watch = watch.ok_or("too few events")?;
-        let round = watch.stop(job.events - first);
+        let round = count.round()?;
         next.abort();
         Ok(round)
     }
 }
 
-impl Redis {
-    async fn client(&self) -> Result<Client> {
-        let client = Client::new(Config::from_url(&self.url)?, None, None, None);
-        client.init().await?;
-        Ok(client)
-    }
+async fn connect(url: &str) -> Result<Client> {
+    let client = Client::new(Config::from_url(url)?, None, None, None);
+    client.init().await?;
+    Ok(client)
 }
 
 type Asked = JoinHandle<Result<Resp3Frame, fred::error::Error>>;

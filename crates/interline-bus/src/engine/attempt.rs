@@ -195,7 +195,7 @@ impl Engine {
     }
 
     fn finish_cell(&mut self, cell: usize, finished: Finished) {
-        let mut ids = Vec::new();
+        let mut ids = std::mem::take(&mut self.finished);
         self.runs.free(cell, &mut ids);
         for id in &ids {
             if let Some(entry) = self.entry(*id) {
@@ -205,16 +205,18 @@ impl Engine {
         }
         match finished {
             Finished::One(handled) => {
-                for id in ids {
-                    self.finish(id, handled.clone());
+                for id in &ids {
+                    self.finish(*id, handled.clone());
                 }
             }
             Finished::Each(each) => {
-                for (id, handled) in ids.into_iter().zip(each) {
-                    self.finish(id, handled);
+                for (id, handled) in ids.iter().zip(each) {
+                    self.finish(*id, handled);
                 }
             }
         }
+        ids.clear();
+        self.finished = ids;
     }
 
     /// Ends calls that took too long.

@@ -24,6 +24,8 @@ mod commit;
 mod intake;
 mod leave;
 mod part;
+#[cfg(feature = "bench")]
+pub mod parts;
 mod run_set;
 mod settlement;
 mod status;
@@ -139,6 +141,8 @@ pub(crate) struct Engine {
     serial: u64,
     routes: RouteCache,
     runs: RunSet,
+    /// Room for the deliveries of a call that has ended, so that ending one allocates nothing.
+    finished: Vec<EntryId>,
     /// Heads of lanes that wait for capacity, in order.
     ready: VecDeque<EntryId>,
     /// Per route: waiting for its own limit, or being gathered into a batch.
@@ -194,6 +198,7 @@ impl Engine {
             serial: 0,
             routes: RouteCache::default(),
             runs: RunSet::new(routes),
+            finished: Vec::new(),
             ready: VecDeque::new(),
             at_route: (0..routes).map(|_| AtRoute::default()).collect(),
             holds: BinaryHeap::new(),

@@ -1,0 +1,128 @@
+//! Where is measured: a transport with topics and groups that nobody else uses.
+
+use std::time::{Duration, Instant};
+
+use interline_core::{
+    Admin, AnyTransport, ErrorKind, EventId, Group, Topic, TopicSpec, Transport as _,
+};
+use tokio::runtime::Runtime;
+
+use crate::Result;
+use crate::broker::Job;
+use crate::clock::{Machine, Server};
+use crate::measure::one_core;
+use crate::ours::PATIENCE;
+use crate::sample::Sample;
+
+/// How often a server is asked again for what it cannot do yet.
+const AGAIN: Duration = Duration::from_millis(50);
+
+pub(crate) struct Site {
+    pub(crate) name: &'static str,
+    url: String,
+    pub(crate) machine: Machine,
+    pub(crate) runtime: Runtime,
+    /// Of every topic.
+    partitions: u32,
+    transport: AnyTransport,
+}
+
+impl Site {
+    /// The server that the environment names.
+    pub(crate) fn server(name: &'static str, partitions: u32) -> Result<Self> {
+        let variable = |word| format!("INTERLINE_{}_{word}", name.to_uppercase());
+        let url = std::env::var(variable("URL")).map_err(|_| {
+            let url = variable("URL");
+            format!("{url} names no server: `cargo xtask bench {name}` starts one")
+        })?;
+        let server = std::env::var(variable("PID")).ok();
+        let server = server.and_then(|pid| pid.parse().ok());
+        let machine = Machine(server.map_or(Server::Elsewhere, Server::Process));
+        Self::at(name, url, machine, partitions)
+    }
+
+    /// The memory of this process, with room for `events` that nobody has read.
+    pub(crate) fn memory(events: usize) -> Result<Self> {
+        let (name, bytes) = (fresh("bench"), u64::MAX >> 1);
+        let url = format!(
+            "memory://{name}?capacity={events}&capacity_bytes={bytes}&history={events}&history_bytes={bytes}"
+        );
+        Self::at(interline::memory::SCHEME, url, Machine::default(), 12)
+    }
+
+    fn at(name: &'static str, url: String, machine: Machine, partitions: u32) -> Result<Self> {
+        let runtime = one_core()?;
+        Ok(Self {
+            transport: runtime.block_on(interline::connect(&url))?,
+            name,
+            url,
+            machine,
+            runtime,
+            partitions,
+        })
+    }
+
+    /// What a side has to do here.
+    pub(crate) fn job<'j>(
+        &'j self,
+        topic: &'j Topic,
+        samples: &'j [Sample],
+        events: usize,
+    ) -> Job<'j> {
+        Job {
+            url: &self.url,
+            machine: self.machine,
+            topic,
+            samples,
+            events,
+        }
+    }
+
+    /// Runs `measure` with a topic of its own.
+    pub(crate) fn with_topic<T>(&self, measure: impl FnOnce(&Topic) -> Result<T>) -> Result<T> {
+        let topic = Topic::new(fresh("bench"))?;
+        let admin = self.transport.admin();
+        let spec = TopicSpec::new(topic.clone()).partitions(self.partitions);
+        self.runtime.block_on(admin.ensure(vec![spec]))?;
+        let measured = measure(&topic);
+        let deleted = self.runtime.block_on(admin.delete_topic(&topic));
+        let measured = measured?;
+        deleted?;
+        Ok(measured)
+    }
+
+    /// Runs `measure` with a group of its own.
+    pub(crate) fn with_group<T>(&self, measure: impl FnOnce(&Group) -> Result<T>) -> Result<T> {
+        let group = Group::new(fresh("bench"))?;
+        let measured = measure(&group)?;
+        self.runtime.block_on(self.delete_group(&group))?;
+        Ok(measured)
+    }
+
+    /// A consumer that was dropped may still be on its way out of its group.
+    async fn delete_group(&self, group: &Group) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.transport.admin().delete_group(group).await {
+                Err(error) if error.kind() == ErrorKind::Invalid && began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                deleted => return Ok(deleted?),
+            }
+        }
+    }
+
+    /// Runs `round` on a transport that was just connected.
+    pub(crate) fn run<T, F: Future<Output = Result<T>>>(
+        &self,
+        round: impl FnOnce(AnyTransport) -> F,
+    ) -> Result<T> {
+        self.runtime
+            .block_on(async { round(interline::connect(&self.url).await?).await })
+    }
+}
+
+/// A name that nobody else uses.
+pub(crate) fn fresh(name: &str) -> String {
+    format!("{name}-{}", EventId::new())
+}
