@@ -32,10 +32,10 @@ const INSERT: &str = "with u as materialized (
     returning id
 )
 select r.*{then} from (select
-    (select array_agg(i.id order by i.id) from i) ids,
-    (select array_agg(f.o order by f.o) from f) stored,
-    (select array_agg(u.o) from u where not exists (select from k where k.o = u.o)) absent,
-    (select count(*) from u) ran
+    (select array_agg(i.id order by i.id) from i) as ids,
+    (select array_agg(f.o order by f.o) from f) as stored,
+    (select array_agg(u.o) from u where not exists (select from k where k.o = u.o)) as absent,
+    (select count(*) from u) as ran
     offset 0) r";
 
 /// Statements on one connection run one after the other but are committed one by one: by these two
