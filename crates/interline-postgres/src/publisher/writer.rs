@@ -104,7 +104,14 @@ impl Writer {
                 self.ledger.bell.notified().await;
                 return Ok(());
             }
-            self.line = Some(self.connect().await?);
+            match self.connect().await {
+                Err(error) if !error.is_transient() => {
+                    // It will not be let in, however often it tries.
+                    let _ = self.ledger.abandon(&error);
+                    return Ok(());
+                }
+                line => self.line = Some(line?),
+            }
         }
         let Some(line) = &mut self.line else {
             return Ok(());

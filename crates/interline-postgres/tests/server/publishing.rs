@@ -75,6 +75,23 @@ async fn an_answer_that_never_comes_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_is_not_let_in_says_why_at_once() {
+    let namespace = fresh("closed");
+    let transport = connect_with(&format!("namespace={namespace}&maintain=off")).await;
+    let topic = topic("closed");
+    make(&transport, &topic, 1).await;
+    let publisher = publisher(&transport).await;
+    let drop = format!("drop schema \"interline_{namespace}\" cascade");
+    bare().await.batch_execute(&drop).await.unwrap();
+    let outcome = publish(&publisher, &topic, vec![event("a", 1)]).await;
+    match &outcome[..] {
+        // After the publish timeout it would be that it took too long.
+        [Outcome::Rejected(error)] => assert_eq!(error.kind(), ErrorKind::Config, "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn copies_among_new_events_are_told_and_overtaken_by_nothing() {
     let transport = connect_with("partitions=1").await;
     let topic = topic("copies");
