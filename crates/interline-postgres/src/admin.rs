@@ -28,8 +28,13 @@ pub struct Admin {
 /// Longer counting is given up, in milliseconds.
 const COUNTING: &str = "3000";
 
-const EVENTS: &str = "select t.id, c.n from unnest($1::int4[]) t (id),
-    lateral (select count(*) n from {s}.log x where x.topic = t.id) c";
+/// How many events topics keep.
+const EVENTS: &str = "select t.id, sum(c.n)::int8
+    from {s}.topics t cross join lateral generate_series(0, t.parts - 1) p (part)
+    left join {s}.retained r on r.topic = t.id and r.part = p.part
+    cross join lateral (select count(*) n from {s}.log x
+        where x.topic = t.id and x.part = p.part and x.id > coalesce(r.id, 0)) c
+    where t.id = any($1::int4[]) group by t.id";
 
 /// What groups have stored, with the number of each one's live members.
 const GROUPS: &str = "select o.grp, t.name, o.part, o.progress,
@@ -44,10 +49,12 @@ const GROUPS: &str = "select o.grp, t.name, o.part, o.progress,
     where $1::text is null or t.name = $1
     order by o.grp, t.name, o.part";
 
-/// Events of partitions between two ids, both inclusive.
+/// Events that partitions keep between two ids, both inclusive.
 const COUNT: &str = "select c.o, (select count(*) from {s}.log x
-        where x.topic = c.t and x.part = c.p and x.id between c.a and c.b)
-    from unnest($1::int4[], $2::int2[], $3::int8[], $4::int8[]) with ordinality c (t, p, a, b, o)";
+        where x.topic = c.t and x.part = c.p and x.id between c.a and c.b
+            and x.id > coalesce(r.id, 0))
+    from unnest($1::int4[], $2::int2[], $3::int8[], $4::int8[]) with ordinality c (t, p, a, b, o)
+    left join {s}.retained r on r.topic = c.t and r.part = c.p";
 
 const LIVE: &str = "select count(distinct member) from {s}.members
     where grp = $1 and expires > clock_timestamp()";

@@ -81,11 +81,11 @@ const BEHIND: &str = "select l.last, exists (
         select from {s}.log x where x.topic = t.id and x.part = p and x.id > l.last limit 1) y)
     from (select case when is_called then last_value else 0 end as last from {s}.log_id) l";
 
-/// Per partition: the last id that was dropped, and the id before the first event stored at a
-/// time or later, if there is one.
+/// Per partition: the last id that is beyond retention, and the id before the first event that is
+/// kept and was stored at a time or later, if there is one.
 const BOUNDS: &str = "select c.p, coalesce(r.id, 0), case when $2::float8 is not null then (
         select min(x.id) - 1 from {s}.log x where x.topic = $1 and x.part = c.p
-            and x.created_at >= to_timestamp($2::float8)) end
+            and x.id > coalesce(r.id, 0) and x.created_at >= to_timestamp($2::float8)) end
     from generate_series(0, $3::int4 - 1) c (p)
     left join {s}.retained r on r.topic = $1 and r.part = c.p";
 

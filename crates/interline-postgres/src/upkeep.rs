@@ -19,7 +19,7 @@ use crate::transport::Transport;
 /// Between looks for something to do.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// How many ranges the longest retention has. Events are kept longer than it by one of them.
+/// How many ranges the longest retention has. The space of events comes back up to one of them later.
 const RANGES: i64 = 8;
 
 /// What was done in one pass.
@@ -32,7 +32,7 @@ pub struct Upkeep {
     pub began: bool,
     /// How many ranges were dropped.
     pub dropped: usize,
-    /// A range is kept beyond retention for a group that lives and has not read it.
+    /// Events are kept beyond retention for this group, which lives and has not settled them.
     pub blocked: Option<String>,
 }
 
@@ -63,7 +63,7 @@ async fn run(link: Weak<Link>) {
                 if let Some(group) = done.blocked {
                     tracing::warn!(
                         target: "interline::postgres", group,
-                        "events beyond retention are kept: the group has not read them"
+                        "events beyond retention are kept: the group has not settled them"
                     );
                 }
             }
@@ -74,8 +74,9 @@ async fn run(link: Weak<Link>) {
     }
 }
 
-/// Keeps house once: begins a range of the log if the present one is old enough, drops those whose
-/// events are all beyond retention and read by every group that lives, and forgets old copies.
+/// Keeps house once: begins a range of the log if the present one is old enough, lets go of the
+/// events that are beyond the retention of their topic and settled by every group that lives, drops
+/// the ranges of which no topic keeps anything, and forgets old copies.
 ///
 /// Connections of the schema's owner do this by themselves once a minute (`maintain`). Where all
 /// processes run with lesser rights, a job that has them calls this.
@@ -108,7 +109,7 @@ async fn pass(link: &Link) -> Result<Upkeep> {
     let sql = "delete from {s}.inbox_claims where expires < clock_timestamp()";
     house.run(sql).await?;
     done.began = house.begin_range().await?;
-    done.blocked = house.choose().await?;
+    done.blocked = house.let_go().await?;
     done.dropped = house.drop_chosen().await?;
     Ok(done)
 }
@@ -128,40 +129,62 @@ const ENTER: &str = "select pg_has_role(c.relowner, 'usage')
 /// Whether nobody has been at it for long.
 const NEGLECTED: &str = "select copies_at < clock_timestamp() - interval '3 days' from {s}.meta";
 
-/// The longest retention of all topics decides, since they share ranges.
+/// The longest retention decides how long ranges are, since all topics share them.
 const IS_OLD: &str = "select coalesce(max(r.begun_at) < clock_timestamp()
     - (select max(t.retention) from {s}.topics t) / $1 * interval '1 millisecond', false)
     from {s}.ranges r";
 
-/// The oldest range whose events are all beyond every retention: those of the next one have begun
-/// before. Not the present one.
-const OLDEST: &str =
-    "select r.number from {s}.ranges r join {s}.ranges n on n.number = r.number + 1
-    where not r.dropping and n.begun_at < clock_timestamp()
-        - (select coalesce(max(t.retention), 0) from {s}.topics t) * interval '1 millisecond'
-    order by r.number limit 1";
-
-/// A group that lives and has not read a range: it owns the partition now, or did within retention.
-const UNREAD: &str = "select o.grp from {s}.owners o join {s}.topics t on t.id = o.topic,
-    lateral (select x.id from {s}.log x where x.topic = o.topic and x.part = o.part
-        and x.id >= $1::int8 << 40 and x.id < ($1::int8 + 1) << 40 order by x.id desc limit 1) l
-    where (o.expires > clock_timestamp()
-            or o.touched > clock_timestamp() - t.retention * interval '1 millisecond')
-        and coalesce(o.frontier, 0) < l.id limit 1";
-
-/// Notes what readers will miss, before it is missing.
-const CHOOSE: &str = "with lost as (
-        select x.topic, x.part, max(x.id) id from {s}.log x
-        where x.id >= $1::int8 << 40 and x.id < ($1::int8 + 1) << 40 group by x.topic, x.part
+/// Moves to where what topics keep begins: before the first event that is young enough, and not past
+/// what a group that lives has settled. A group lives that owns the partition now, or did within
+/// retention. Returns one that is waited for.
+const ADVANCE: &str = "with parts as (
+        select t.id topic, p.part, coalesce(r.id, 0) mark,
+            clock_timestamp() - t.retention * interval '1 millisecond' since
+        from {s}.topics t cross join lateral generate_series(0, t.parts - 1) p (part)
+        left join {s}.retained r on r.topic = t.id and r.part = p.part
+    ), old as (
+        select p.topic, p.part, p.since, l.id
+        from parts p
+        left join lateral (select x.id from {s}.log x
+            where x.topic = p.topic and x.part = p.part and x.id > p.mark
+                and x.created_at >= p.since
+            order by x.id limit 1) young on true
+        cross join lateral (select x.id from {s}.log x
+            where x.topic = p.topic and x.part = p.part and x.id > p.mark
+                and x.id < coalesce(young.id, 9223372036854775807)
+            order by x.id desc limit 1) l
+    ), held as (
+        select old.topic, old.part, min(coalesce(o.frontier, 0)) id, min(o.grp) grp
+        from old join {s}.owners o on o.topic = old.topic and o.part = old.part
+        where (o.expires > clock_timestamp() or o.touched > old.since)
+            and coalesce(o.frontier, 0) < old.id
+        group by old.topic, old.part
     ), noted as (
-        insert into {s}.retained as r select l.topic, l.part, l.id from lost l
-            where exists (select from {s}.topics t where t.id = l.topic)
-        on conflict on constraint retained_pkey
-        do update set id = greatest(r.id, excluded.id)
-    ), moved as (
-        update {s}.meta set dropped_to = greatest(dropped_to, ($1::int8 + 1) << 40)
+        insert into {s}.retained as r
+            select old.topic, old.part, least(old.id, held.id)
+            from old left join held on held.topic = old.topic and held.part = old.part
+        on conflict on constraint retained_pkey do update set id = excluded.id
+            where r.id < excluded.id
     )
-    update {s}.ranges set dropping = true where number = $1";
+    select held.grp from held limit 1";
+
+/// Notes which ranges have given their last id.
+const END: &str = "update {s}.ranges r set ended_by = pg_current_xact_id()
+    from {s}.ranges n
+    where n.number = r.number + 1 and n.begun_at is not null and r.ended_by is null";
+
+/// Chooses the ranges of which no topic keeps anything. Whoever took an id of them has ended, so
+/// that nothing is still to come.
+const CHOOSE: &str = "update {s}.ranges r set dropping = true
+    where not r.dropping and r.ended_by < pg_snapshot_xmin(pg_current_snapshot())
+    and not exists (
+        select from {s}.topics t cross join lateral generate_series(0, t.parts - 1) p (part)
+        left join {s}.retained k on k.topic = t.id and k.part = p.part
+        cross join lateral (select x.id from {s}.log x
+            where x.topic = t.id and x.part = p.part
+                and x.id >= r.number << 40 and x.id < (r.number + 1) << 40
+            order by x.id desc limit 1) l
+        where l.id > coalesce(k.id, 0))";
 
 /// Ranges that are being dropped, and whether their tables are still part of the log, or half.
 const CHOSEN: &str = "select r.number, i.inhrelid is not null,
@@ -239,19 +262,12 @@ impl House<'_> {
         Ok(begun.first().is_some_and(|row| row.get(0)))
     }
 
-    /// Chooses ranges to drop; the group for whose sake one is kept.
-    async fn choose(&self) -> Result<Option<String>> {
-        loop {
-            let oldest = self.find(OLDEST, &[]).await?;
-            let Some(number) = oldest.first().map(|row| row.get::<_, i64>(0)) else {
-                return Ok(None);
-            };
-            let unread = self.find(UNREAD, &[&number]).await?;
-            if let Some(row) = unread.first() {
-                return Ok(Some(row.get(0)));
-            }
-            self.find(CHOOSE, &[&number]).await?;
-        }
+    /// Lets go of what is beyond retention; a group for whose sake something is kept.
+    async fn let_go(&self) -> Result<Option<String>> {
+        let held = self.find(ADVANCE, &[]).await?;
+        self.run(END).await?;
+        self.run(CHOOSE).await?;
+        Ok(held.first().map(|row| row.get(0)))
     }
 
     /// Drops what was chosen. Detaching lets readers and publishers go on; dropping a part of the

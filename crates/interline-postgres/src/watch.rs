@@ -74,6 +74,7 @@ struct Watch {
 struct Connected {
     session: Session,
     look: Statement,
+    notify: Statement,
     epoch: u64,
     undecided: Undecided,
     pace: Pace,
@@ -135,12 +136,15 @@ impl Connected {
             // Nothing of importance is written here: a notification need not wait for the disk.
             let listen = format!("set synchronous_commit = off; listen {schema}");
             client.batch_execute(&listen).await.map_err(failed)?;
-            client.prepare(&schema.sql(LOOK)).await.map_err(failed)
+            let look = client.prepare(&schema.sql(LOOK)).await.map_err(failed)?;
+            let notify = client.prepare("select pg_notify($1, '')").await;
+            Ok::<_, interline_core::Error>((look, notify.map_err(failed)?))
         };
-        let look = within("watch", link.timeout(), opening).await??;
+        let (look, notify) = within("watch", link.timeout(), opening).await??;
         Ok(Self {
             session,
             look,
+            notify,
             epoch: link.horizon.restart(),
             undecided: Undecided::default(),
             pace: Pace::default(),
@@ -160,11 +164,8 @@ impl Connected {
         }
         if link.horizon.take_published() {
             let schema = link.resolved.schema.name();
-            let sent = self
-                .session
-                .client
-                .execute("select pg_notify($1, '')", &[&schema])
-                .await;
+            let (client, notify) = (&self.session.client, &self.notify);
+            let sent = client.execute(notify, &[&schema]).await;
             sent.map_err(|error| postgres("watch", error))?;
         }
         if link.horizon.is_watched() {

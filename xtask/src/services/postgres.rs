@@ -39,10 +39,7 @@ pub(super) const KIND: Kind = Kind {
     // It asks for a password; while it starts or recovers it answers with an error instead.
     is_ready: |address| probe::answers(address, STARTUP, b"R"),
     native: Program {
-        tools: &[
-            tool("PostgreSQL's server", || programs().is_some(), "postgresql")
-                .with_service("postgresql"),
-        ],
+        tools: &[tool("PostgreSQL's server", is_installed, "postgresql").with_service("postgresql")],
         user: Some(USER),
         format,
         command,
@@ -52,8 +49,9 @@ pub(super) const KIND: Kind = Kind {
     },
 };
 
-/// The folder of the newest server's programs. Debian keeps them out of the search path.
-fn programs() -> Option<PathBuf> {
+/// A program of PostgreSQL. The search path comes first, so that it chooses the version; Debian keeps the server's
+/// programs out of it, in a folder for each version.
+fn find(name: &str) -> Option<PathBuf> {
     let installed = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -68,15 +66,21 @@ fn programs() -> Option<PathBuf> {
         .max()
         .map(|(_, programs)| programs);
     let search = std::env::var_os("PATH").unwrap_or_default();
-    packaged
-        .into_iter()
-        .chain(std::env::split_paths(&search))
-        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+    std::env::split_paths(&search)
+        .chain(packaged)
+        .map(|folder| folder.join(name))
+        .find(|program| program.exists())
+}
+
+fn is_installed() -> bool {
+    ["initdb", "postgres", "psql"]
+        .iter()
+        .all(|name| find(name).is_some())
 }
 
 fn program(name: &str) -> Result<Command> {
-    let folder = programs().ok_or("PostgreSQL's server is not installed")?;
-    Ok(Command::new(folder.join(name)))
+    let found = find(name).ok_or_else(|| format!("PostgreSQL's `{name}` is not installed"))?;
+    Ok(Command::new(found))
 }
 
 fn format(server: &Server) -> Result<()> {

@@ -16,19 +16,19 @@ use crate::session::{Purpose, Session};
 use crate::topics::Facts;
 
 /// The rows of many partitions, each after its cursor. First come partitions that retention has
-/// passed, with their number below zero: they are looked for only if anything was dropped above
-/// the cursor, and in the same snapshot as the rows.
+/// passed, with their number below zero; in the same snapshot as the rows. A reading that has begun
+/// at the earliest and had nothing yet begins behind what is gone by now.
 const READ: &str = "with c as materialized (
-    select * from unnest($1::int4[], $2::int2[], $3::int8[], $4::int8[])
+    select c.*, r.id gone from unnest($1::int4[], $2::int2[], $3::int8[], $4::int8[])
         with ordinality c (t, p, f, h, o)
+    left join {s}.retained r on r.topic = c.t and r.part = c.p
 )
-select -c.o, r.id, null::timestamptz, null::bytea, null::bytea, null::bytea
-    from {s}.meta m, c, {s}.retained r
-    where c.f > 0 and c.f < m.dropped_to and r.topic = c.t and r.part = c.p and r.id > c.f
+select -c.o, c.gone, null::timestamptz, null::bytea, null::bytea, null::bytea
+    from c where c.f > 0 and c.f < c.gone
 union all
 select c.o, l.* from c cross join lateral (
     select x.id, x.created_at, x.key, x.headers, x.payload from {s}.log x
-    where x.topic = c.t and x.part = c.p and x.id > c.f and x.id <= c.h
+    where x.topic = c.t and x.part = c.p and x.id > greatest(c.f, c.gone) and x.id <= c.h
     order by x.id limit $5) l";
 
 /// The readings whose last event is not there any more, and was not dropped by retention. A

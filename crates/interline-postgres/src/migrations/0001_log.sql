@@ -12,8 +12,6 @@ create table {s}.topics (
 -- One row: what there is once.
 create table {s}.meta (
     single boolean primary key default true check (single),
-    -- Every id below it may have been dropped.
-    dropped_to bigint not null default 0,
     -- When the present generations of copies and of the inbox were begun.
     copies_at timestamptz not null default clock_timestamp(),
     inbox_at timestamptz not null default clock_timestamp()
@@ -84,7 +82,9 @@ create table {s}.ranges (
     number bigint primary key,
     -- When its first id could be given; null before.
     begun_at timestamptz,
-    -- Its events are beyond retention: it is being dropped.
+    -- A transaction that began when its last id had been given; null before.
+    ended_by xid8,
+    -- No topic keeps any of its events: it is being dropped.
     dropping boolean not null default false
 );
 
@@ -128,7 +128,8 @@ $$;
 select {s}.add_range(0), {s}.add_range(1);
 update {s}.ranges set begun_at = clock_timestamp() where number = 0;
 
--- The last id of a partition that was dropped.
+-- Where what a topic keeps begins: the last id of a partition that is beyond its retention. The
+-- event is gone for every reader, and its space comes back when its range is dropped.
 create table {s}.retained (
     topic int not null,
     part smallint not null,

@@ -1,18 +1,51 @@
 //! The statement that stores a batch.
 
 use interline_core::Outcome;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement, Transaction};
 
 use super::call::Row;
 use super::columns::{Batch, Column, columns};
 use crate::link::Link;
+use crate::schema::Schema;
 
-/// One batch. What a topic has already, by event, is left out; a topic that is gone takes nothing.
-/// Identities are stored in one order, so that no two batches wait for each other.
-const INSERT: &str = "with u as materialized (
+/// A batch of which nothing is stored yet and whose topics are all there, as almost every one. It is
+/// stored as a whole or not at all: a copy among those of late fails it by their primary key, which
+/// is much cheaper than to make room for one. Identities are stored in one order, so that no two
+/// batches wait for each other.
+const FRESH: &str = "with g as materialized (
+    select t.turn, t.turn and not exists (
+        select from unnest($1::int4[], $3::uuid[]) u (topic, event)
+        join {s}.copies_old c on c.topic = u.topic and c.event = u.event
+    ) and not exists (
+        select from (select distinct u.topic from unnest($1::int4[]) u (topic)) d
+        where not exists (select from {s}.topics t where t.id = d.topic)
+    ) as stores
+    from (select {turn} as turn) t
+), n as (
+    insert into {s}.copies_new (topic, event)
+    select u.topic, u.event from unnest($1::int4[], $3::uuid[]) u (topic, event)
+    where (select g.stores from g) order by u.topic, u.event
+), i as (
+    insert into {s}.log (topic, part, key, headers, payload)
+    select u.topic, u.part, u.key, u.headers, u.payload
+    from unnest($1::int4[], $2::int2[], $4::bytea[], $5::bytea[], $6::bytea[])
+        with ordinality u (topic, part, key, headers, payload, o)
+    where (select g.stores from g) order by u.o
+    returning id
+)
+select r.*, case when r.stores then {done} end from (select
+    (select array_agg(i.id order by i.id) from i) as ids,
+    null::int8[] as stored, null::int8[] as absent,
+    (select g.turn from g) as turn,
+    (select g.stores from g) as stores
+    offset 0) r";
+
+/// Any batch. What a topic has already, by event, is left out; a topic that is gone takes nothing.
+const CAREFUL: &str = "with u as materialized (
     select u.* from unnest($1::int4[], $2::int2[], $3::uuid[], $4::bytea[], $5::bytea[], $6::bytea[])
-        with ordinality u (topic, part, event, key, headers, payload, o) {if}
+        with ordinality u (topic, part, event, key, headers, payload, o) where {turn}
 ), k as (
     select u.topic, u.event, u.o from u
     where exists (select from {s}.topics t where t.id = u.topic)
@@ -31,66 +64,115 @@ const INSERT: &str = "with u as materialized (
     select f.topic, f.part, f.key, f.headers, f.payload from f order by f.o
     returning id
 )
-select r.*{then} from (select
-    (select array_agg(i.id order by i.id) from i) ids,
-    (select array_agg(f.o order by f.o) from f) stored,
-    (select array_agg(u.o) from u where not exists (select from k where k.o = u.o)) absent,
-    (select count(*) from u) ran
+select r.*, case when r.turn then {done} end from (select
+    (select array_agg(i.id order by i.id) from i) as ids,
+    (select coalesce(array_agg(f.o order by f.o), '{}') from f) as stored,
+    (select array_agg(u.o) from u where not exists (select from k where k.o = u.o)) as absent,
+    (select count(*) > 0 from u) as turn
     offset 0) r";
 
 /// Statements on one connection run one after the other but are committed one by one: by these two
 /// none runs unless the one before it did, so that nothing that has to be sent again is overtaken.
-const IF: &str = "where current_setting('interline.batch') = $7::text";
-const THEN: &str = ", case when r.ran > 0 then set_config('interline.batch', $8::text, false) end";
+const TURN: &str = "current_setting('interline.batch') = $7::text";
+const DONE: &str = "set_config('interline.batch', $8::text, false)";
 
 /// What became of a batch.
 pub(super) struct Answer {
-    /// The ids of what was stored and its places in the batch from 1, both ascending.
+    /// The ids of what was stored, ascending.
     pub(super) ids: Vec<i64>,
-    pub(super) stored: Vec<i64>,
+    /// Its places in the batch from 1, ascending; nothing for all of them.
+    stored: Option<Vec<i64>>,
     /// The places of events whose topic is gone.
     pub(super) absent: Vec<i64>,
-    /// Whether it ran at all.
-    pub(super) ran: bool,
+    /// Whether the batch before it was stored, so that this one ran.
+    pub(super) turn: bool,
 }
 
 impl Answer {
+    fn refused() -> Self {
+        Self {
+            ids: Vec::new(),
+            stored: None,
+            absent: Vec::new(),
+            turn: true,
+        }
+    }
+
+    /// Whether nothing was stored, since the batch has copies or a topic that is gone.
+    pub(super) fn is_refused(&self) -> bool {
+        self.turn && self.stored.is_none() && self.ids.is_empty()
+    }
+
+    /// Whether it tells what became of each event.
+    pub(super) fn is_told(&self) -> bool {
+        self.turn && !self.is_refused()
+    }
+
     /// What became of the event at `place`, if its topic is there.
     pub(super) fn outcome(&self, link: &Link, row: &Row, place: i64) -> Outcome {
-        match self.stored.binary_search(&place) {
-            Ok(at) => Outcome::Stored {
+        let at = match &self.stored {
+            Some(stored) => stored.binary_search(&place).ok(),
+            None => usize::try_from(place - 1).ok(),
+        };
+        match at.and_then(|at| self.ids.get(at)) {
+            Some(id) => Outcome::Stored {
                 partition: row.part.unsigned_abs().into(),
-                position: link.places.position(self.ids.get(at).copied().unwrap_or(0)),
+                position: link.places.position(*id),
                 durability: link.capabilities.durability,
             },
-            Err(_) => Outcome::Duplicate { position: None },
+            None => Outcome::Duplicate { position: None },
         }
     }
 }
 
-/// The statement of batches that follow each other on one connection.
-pub(super) fn in_line_sql() -> String {
-    INSERT.replace("{if}", IF).replace("{then}", THEN)
+/// The statements of batches that follow each other on one connection.
+#[derive(Clone)]
+pub(super) struct Statements {
+    fresh: Statement,
+    careful: Statement,
 }
 
-/// Stores a batch if the one with the number `before` is the last that was stored there.
-pub(super) async fn in_line(
-    client: &Client,
-    insert: &Statement,
-    batch: &Batch,
-    before: u64,
-) -> Result<Answer, tokio_postgres::Error> {
-    let columns = columns(batch);
-    let (before, number) = (before.to_string(), (before + 1).to_string());
-    let [topic, part, event, key, headers, payload] = &columns;
-    let parameters: [&(dyn ToSql + Sync); 8] =
-        [topic, part, event, key, headers, payload, &before, &number];
-    answer(&client.query_one(insert, &parameters).await?)
+impl Statements {
+    pub(super) async fn prepare(
+        schema: &Schema,
+        client: &Client,
+    ) -> Result<Self, tokio_postgres::Error> {
+        let in_line = |sql: &str| schema.sql(&sql.replace("{turn}", TURN).replace("{done}", DONE));
+        Ok(Self {
+            fresh: client.prepare(&in_line(FRESH)).await?,
+            careful: client.prepare(&in_line(CAREFUL)).await?,
+        })
+    }
+
+    /// Stores a batch if the one with the number `before` is the last that was stored there. With
+    /// care, it may have copies; else it is refused as a whole if it has.
+    pub(super) async fn run(
+        &self,
+        client: &Client,
+        is_careful: bool,
+        batch: &Batch,
+        before: u64,
+    ) -> Result<Answer, tokio_postgres::Error> {
+        let columns = columns(batch);
+        let (before, number) = (before.to_string(), (before + 1).to_string());
+        let [topic, part, event, key, headers, payload] = &columns;
+        let parameters: [&(dyn ToSql + Sync); 8] =
+            [topic, part, event, key, headers, payload, &before, &number];
+        if is_careful {
+            return answer(&client.query_one(&self.careful, &parameters).await?);
+        }
+        match client.query_one(&self.fresh, &parameters).await {
+            Err(cause) if cause.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                Ok(Answer::refused())
+            }
+            row => answer(&row?),
+        }
+    }
 }
 
-/// The statement of a batch in a transaction of its own.
+/// The statement of a batch in a transaction of somebody else, which a copy must not fail.
 pub(super) fn alone_sql() -> String {
-    INSERT.replace("{if}", "").replace("{then}", "")
+    CAREFUL.replace("{turn}", "true").replace("{done}", "null")
 }
 
 /// Stores a batch in a transaction of somebody else.
@@ -113,9 +195,9 @@ pub(super) async fn within(
         Some(row) => answer(row),
         None => Ok(Answer {
             ids: Vec::new(),
-            stored: Vec::new(),
+            stored: None,
             absent: Vec::new(),
-            ran: false,
+            turn: false,
         }),
     }
 }
@@ -124,8 +206,8 @@ fn answer(row: &tokio_postgres::Row) -> Result<Answer, tokio_postgres::Error> {
     let list = |at: usize| row.try_get::<_, Option<Vec<i64>>>(at);
     Ok(Answer {
         ids: list(0)?.unwrap_or_default(),
-        stored: list(1)?.unwrap_or_default(),
+        stored: list(1)?,
         absent: list(2)?.unwrap_or_default(),
-        ran: row.try_get::<_, i64>(3)? > 0,
+        turn: row.try_get(3)?,
     })
 }

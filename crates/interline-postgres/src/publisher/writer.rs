@@ -7,12 +7,11 @@ use std::time::Duration;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use interline_core::{BoxFuture, Error, ErrorKind, Outcome, Position, Result, planted};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_postgres::Statement;
 use uuid::Uuid;
 
 use super::call::Chunk;
 use super::columns::Batch;
-use super::insert::{self, Answer};
+use super::insert::{Answer, Statements};
 use super::ledger::Ledger;
 use crate::error::{error, missing_topic, postgres};
 use crate::link::Link;
@@ -38,9 +37,14 @@ type Flight = BoxFuture<'static, (Batch, Result<Answer, tokio_postgres::Error>)>
 /// The connection of the task.
 struct Line {
     session: Session,
-    insert: Statement,
+    insert: Statements,
+    /// Batches may have copies of what is stored: the first one, which may have been sent on a
+    /// connection that was lost, and those after one that had some.
+    is_careful: bool,
     /// The number of the last statement that was sent.
     sent: u64,
+    /// A batch that was refused, and those behind it that have landed; more are on their way.
+    again: Vec<Chunk>,
     flights: FuturesOrdered<Flight>,
     /// What is on its way, in order.
     batches: VecDeque<Vec<Chunk>>,
@@ -100,12 +104,19 @@ impl Writer {
                 self.ledger.bell.notified().await;
                 return Ok(());
             }
-            self.line = Some(self.connect().await?);
+            match self.connect().await {
+                Err(error) if !error.is_transient() => {
+                    // It will not be let in, however often it tries.
+                    let _ = self.ledger.abandon(&error);
+                    return Ok(());
+                }
+                line => self.line = Some(line?),
+            }
         }
         let Some(line) = &mut self.line else {
             return Ok(());
         };
-        while line.flights.len() < DEPTH {
+        while line.flights.len() < DEPTH && line.again.is_empty() {
             let Some(batch) = next_batch(&self.ledger, &mut self.seen) else {
                 break;
             };
@@ -133,12 +144,13 @@ impl Writer {
             let failed = |error| postgres("publish", error);
             let begin = "set interline.batch = '0'";
             session.client.batch_execute(begin).await.map_err(failed)?;
-            let sql = resolved.schema.sql(&insert::in_line_sql());
-            let insert = session.client.prepare(&sql).await.map_err(failed)?;
+            let insert = Statements::prepare(&resolved.schema, &session.client).await;
             Ok(Line {
                 session,
-                insert,
+                insert: insert.map_err(failed)?,
+                is_careful: true,
                 sent: 0,
+                again: Vec::new(),
                 flights: FuturesOrdered::new(),
                 batches: VecDeque::new(),
                 since: Instant::now(),
@@ -162,9 +174,16 @@ impl Writer {
             line.batches.pop_front();
         }
         let error = match answer {
-            Ok(answer) if answer.ran => {
+            Ok(answer) if answer.is_told() => {
                 self.failures = 0;
+                if let Some(line) = &mut self.line {
+                    line.is_careful = answer.ids.len() < batch.events;
+                }
                 self.settle(&batch, &answer).await;
+                return Ok(());
+            }
+            Ok(answer) if answer.is_refused() || self.is_behind() => {
+                self.again(batch);
                 return Ok(());
             }
             Ok(_) => error(
@@ -199,9 +218,34 @@ impl Writer {
         self.failed(Vec::new(), error)
     }
 
+    /// Whether a batch that did not run was behind one that was refused.
+    fn is_behind(&self) -> bool {
+        self.line
+            .as_ref()
+            .is_some_and(|line| !line.again.is_empty())
+    }
+
+    /// Has a batch sent again, with care, that was refused or behind such a one. Nothing is sent
+    /// before the last of those behind it has landed, so that nothing overtakes them.
+    fn again(&mut self, batch: Batch) {
+        for chunk in &batch.chunks {
+            chunk.call.failed(chunk.from);
+        }
+        let Some(line) = &mut self.line else {
+            return self.ledger.push_front(batch.chunks);
+        };
+        line.is_careful = true;
+        line.sent -= 1;
+        line.again.extend(batch.chunks);
+        if line.flights.is_empty() {
+            self.ledger.push_front(std::mem::take(&mut line.again));
+        }
+    }
+
     /// Begins anew after a statement that failed. Those behind it did not run.
     fn failed(&mut self, mut chunks: Vec<Chunk>, why: Error) -> Result<()> {
-        if let Some(line) = self.line.take() {
+        if let Some(mut line) = self.line.take() {
+            chunks.splice(..0, line.again.drain(..));
             for chunk in line.batches.into_iter().flatten() {
                 chunk.call.failed(chunk.from);
                 chunks.push(chunk);
@@ -215,10 +259,11 @@ impl Writer {
     async fn lost(&mut self, mut chunks: Vec<Chunk>, why: Error) -> Result<()> {
         if let Some(mut line) = self.line.take() {
             line.session.kill();
+            chunks.splice(..0, line.again.drain(..));
             // An answer may have come all the same.
             while let Some((batch, answer)) = line.flights.next().await {
                 match answer {
-                    Ok(answer) if answer.ran => self.settle(&batch, &answer).await,
+                    Ok(answer) if answer.is_told() => self.settle(&batch, &answer).await,
                     _ => chunks.extend(batch.chunks),
                 }
             }
@@ -312,9 +357,9 @@ impl Line {
         self.sent += 1;
         self.batches.push_back(batch.chunks.clone());
         let client = Arc::clone(&self.session.client);
-        let insert = self.insert.clone();
+        let (insert, is_careful) = (self.insert.clone(), self.is_careful);
         self.flights.push_back(Box::pin(async move {
-            let answer = insert::in_line(&client, &insert, &batch, before).await;
+            let answer = insert.run(&client, is_careful, &batch, before).await;
             (batch, answer)
         }));
     }

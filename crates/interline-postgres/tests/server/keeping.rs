@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use interline_core::{
     Admin as _, Budget, Control as _, ErrorKind, Feed as _, Pattern, Position, ReadSpec,
-    Reader as _, Start, SubscribeSpec, Topic, TopicSpec, Transport as _, Until,
+    Reader as _, Start, SubscribeSpec, Timestamp, Topic, TopicSpec, Transport as _, Until,
 };
 use interline_postgres::Transport;
 use interline_postgres::native::keep_house;
@@ -36,6 +36,39 @@ impl Place {
             transport,
             topic,
         }
+    }
+
+    /// Another topic of the same schema.
+    async fn beside(&self, retention: Duration) -> Self {
+        let topic = topic("beside");
+        let spec = TopicSpec::new(topic.clone())
+            .partitions(2)
+            .retention(retention);
+        self.transport.admin().ensure(vec![spec]).await.unwrap();
+        Self {
+            namespace: self.namespace.clone(),
+            transport: self.transport.clone(),
+            topic,
+        }
+    }
+
+    /// Keeps house until the topic keeps nothing; how many ranges were dropped meanwhile.
+    async fn expire(&self) -> usize {
+        let dropped = AtomicUsize::new(0);
+        eventually(|| async {
+            let done = keep_house(&self.transport).await.unwrap();
+            dropped.fetch_add(done.dropped, Ordering::Relaxed);
+            self.events().await == Some(0)
+        })
+        .await;
+        dropped.into_inner()
+    }
+
+    /// How many events the topic is said to hold.
+    async fn events(&self) -> Option<u64> {
+        let pattern = Pattern::exact(self.topic.as_str());
+        let topics = self.transport.admin().topics(&pattern).await.unwrap();
+        topics[0].events
     }
 
     fn schema(&self) -> String {
@@ -116,6 +149,65 @@ async fn events_beyond_retention_are_dropped_and_said_to_be_lost() {
     let overtaken = within(reading).await;
     assert_eq!(overtaken.kind(), ErrorKind::PositionLost, "{overtaken}");
     place.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_of_one_namespace_keep_events_for_different_times() {
+    let long = Place::new(Duration::from_secs(3_600)).await;
+    let short = long.beside(Duration::from_millis(300)).await;
+    long.publish(0..20).await;
+    short.publish(0..20).await;
+    let all = content(&short.transport, &short.topic, Start::Earliest);
+    let (partition, first) = all.await.unwrap().swap_remove(0);
+    assert_eq!(short.expire().await, 0, "the other topic keeps its events");
+    assert!(short.numbers(Start::Earliest).await.unwrap().is_empty());
+    assert_eq!(
+        long.numbers(Start::Earliest).await.unwrap(),
+        (0..20).collect::<Vec<_>>()
+    );
+    assert_eq!(long.events().await, Some(20));
+    let start = Start::At(vec![(partition, first.position)]);
+    let lost = short.numbers(start).await.unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::PositionLost, "{lost}");
+    short.publish(20..24).await;
+    let began = Start::Time(Timestamp::from_unix_millis(1));
+    for start in [Start::Earliest, began] {
+        let kept = short.numbers(start).await.unwrap();
+        assert_eq!(kept, (20..24).collect::<Vec<_>>());
+    }
+    // The space comes back once no topic keeps anything of the range.
+    long.transport
+        .admin()
+        .delete_topic(&long.topic)
+        .await
+        .unwrap();
+    long.run("select {s}.next_range()").await;
+    short.keep_house(1).await;
+    long.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_is_not_dropped_before_its_writers_have_ended() {
+    let long = Place::new(Duration::from_secs(3_600)).await;
+    let short = long.beside(Duration::from_millis(300)).await;
+    let writer = bare().await;
+    let publish = format!(
+        "begin; select {}.publish('{}', 'test.happened', '7')",
+        long.schema(),
+        long.topic
+    );
+    writer.batch_execute(&publish).await.unwrap();
+    // Ids go on in the next range while the writer is open.
+    short.publish(0..10).await;
+    long.run("select {s}.next_range()").await;
+    assert_eq!(short.expire().await, 0);
+    let done = keep_house(&long.transport).await.unwrap();
+    assert!(done.ran && done.dropped == 0, "{done:?}");
+    writer.batch_execute("commit").await.unwrap();
+    let done = keep_house(&long.transport).await.unwrap();
+    assert!(done.ran && done.dropped == 0, "{done:?}");
+    assert_eq!(long.numbers(Start::Earliest).await.unwrap(), [7]);
+    long.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,6 +75,60 @@ async fn an_answer_that_never_comes_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_is_not_let_in_says_why_at_once() {
+    let namespace = fresh("closed");
+    let transport = connect_with(&format!("namespace={namespace}&maintain=off")).await;
+    let topic = topic("closed");
+    make(&transport, &topic, 1).await;
+    let publisher = publisher(&transport).await;
+    let drop = format!("drop schema \"interline_{namespace}\" cascade");
+    bare().await.batch_execute(&drop).await.unwrap();
+    let outcome = publish(&publisher, &topic, vec![event("a", 1)]).await;
+    match &outcome[..] {
+        // After the publish timeout it would be that it took too long.
+        [Outcome::Rejected(error)] => assert_eq!(error.kind(), ErrorKind::Config, "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_among_new_events_are_told_and_overtaken_by_nothing() {
+    let transport = connect_with("partitions=1").await;
+    let topic = topic("copies");
+    make(&transport, &topic, 1).await;
+    let publisher = publisher(&transport).await;
+    let events: Vec<_> = (0..2_000).map(|number| event("a", number)).collect();
+    let mut sent = Vec::new();
+    // Batches with copies and such without, many on their way at a time.
+    for (number, batch) in events.chunks(20).enumerate() {
+        let copies = match number % 4 {
+            3 => (number - 2) * 20..(number - 1) * 20 + 5,
+            _ => 0..0,
+        };
+        let batch = [&events[copies.clone()], batch].concat();
+        let receipt = publisher.enqueue(outgoing(&topic, batch)).await.unwrap();
+        sent.push((copies.len(), receipt));
+    }
+    let mut last = None;
+    for (copies, receipt) in sent {
+        for (at, outcome) in within(receipt).await.into_iter().enumerate() {
+            match outcome {
+                Outcome::Duplicate { .. } => assert!(at < copies, "{at} of {copies}"),
+                Outcome::Stored { position, .. } => {
+                    assert!(at >= copies && last < Some(position), "{at} of {copies}");
+                    last = Some(position);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(
+        numbers(&transport, &topic).await,
+        (0..2_000).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_follows_a_failed_batch_does_not_overtake_it() {
     let transport = connect_with("partitions=1").await;
     let topic = topic("order");
