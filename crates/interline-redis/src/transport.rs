@@ -57,8 +57,8 @@ impl Transport {
 fn capabilities(server: &Server) -> Capabilities {
     let probe = server.probe();
     let mut capabilities = declared();
-    capabilities.durability = probe.durability;
-    capabilities.durability_verified = probe.is_verified;
+    capabilities.durability = probe.level(server.resolved.min_durability);
+    capabilities.durability_verified = probe.is_verified(capabilities.durability);
     if let Some(window) = server.resolved.config.dedupe_window {
         capabilities.dedupe = Dedupe::Window(window);
     }

@@ -3,9 +3,11 @@
 //! the tests take turns.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "server/support.rs"]
+#[path = "../server/support.rs"]
 #[allow(dead_code, reason = "the tests beside it use the rest")]
 mod support;
+
+mod disk;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -216,7 +218,7 @@ async fn a_server_without_a_log_is_refused_in_production() {
     assert_eq!(level(url_with("")).await, Durability::Process);
     raw.run("CONFIG", "SET appendfsync always").await;
     assert_eq!(level(url_with("min_durability=D2")).await, Durability::Disk);
-    raw.run("CONFIG", "SET appendfsync everysec").await;
+    raw.run("CONFIG", "SET appendfsync no").await;
     let refused = refusal(&url_with("min_durability=D2")).await;
     assert!(
         refused
