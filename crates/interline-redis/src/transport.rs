@@ -115,7 +115,7 @@ impl interline_core::Transport for Transport {
             let topic = Topic::system(name)?;
             self.server.require("subscribe", &topic).await?;
         }
-        let leases = Leases(Arc::clone(&self.server));
+        let leases = Leases::new(Arc::clone(&self.server), spec.group.clone());
         let (feed, control) = lease::subscribe(leases, spec, Timing::default()).await?;
         self.note(|opened| opened.members.push(control.downgrade()));
         Ok((feed, control))
