@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use interline_core::{
-    AnyTransport, Durability, Outcome, Outgoing, Publisher, PublisherOptions, Transport as _,
+    AnyTransport, Durability, Outcome, Outgoing, Publisher, PublisherOptions, Topic, Transport as _,
 };
+use interline_redis::native;
+use tokio::time::timeout;
 
+use super::proxy::{Disk, Proxy};
 use super::support::{
     Raw, any_publisher, batch, connect, connect_to, content, event, make, outcomes, publisher,
     refusal, topic, url_with, within,
@@ -213,4 +216,52 @@ async fn a_crash_loses_nothing_that_was_on_the_disk() {
         }
     }
     assert!(synced >= 100, "only {synced} were synced");
+}
+
+/// A topic, a proxy before its server, and a publisher that goes through it.
+async fn through_proxy(what: &str, patience: Duration) -> (Topic, Proxy, native::Publisher) {
+    let (proxy, topic) = (Proxy::start().await, topic(what));
+    let transport = connect_to(&proxy.url).await;
+    assert_eq!(transport.capabilities().durability, Durability::Disk);
+    make(&transport, &topic, 1).await;
+    let options = PublisherOptions {
+        publish_timeout: patience,
+        ..PublisherOptions::default()
+    };
+    let publisher = within(transport.publisher(options)).await.unwrap();
+    (topic, proxy, publisher)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_waits_as_long_as_the_disk_does() {
+    let _turn = turn().await;
+    let (topic, mut proxy, publisher) = through_proxy("stuck", Duration::from_secs(60)).await;
+    proxy.disk.send_replace(Disk::Stuck);
+    let mut receipt = within(publisher.enqueue(batch(&topic, 0..10)))
+        .await
+        .unwrap();
+    let plain = connect().await;
+    within(async { while content(&plain, &topic).await.unwrap().len() < 10 {} }).await;
+    // Stored, and nobody is told so yet.
+    let told = timeout(Duration::from_millis(200), &mut receipt).await;
+    assert!(told.is_err(), "{told:?}");
+    // One that says that it is not done is asked again.
+    let asked = *proxy.asked.borrow();
+    proxy.disk.send_replace(Disk::Slow);
+    proxy.until_asked(asked + 2).await;
+    proxy.disk.send_replace(Disk::Synced);
+    let stored = within(receipt).await;
+    assert!(stored.iter().all(|o| level(o) == Some(Durability::Disk)));
+    assert_eq!(content(&plain, &topic).await.unwrap().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_is_not_believed_over_another_connection() {
+    let _turn = turn().await;
+    let (topic, mut proxy, publisher) = through_proxy("believed", Duration::from_secs(2)).await;
+    proxy.disk.send_replace(Disk::Cut);
+    let asked = *proxy.asked.borrow();
+    let outcome = outcomes(&publisher, batch(&topic, 0..1)).await.remove(0);
+    proxy.until_asked(asked + 1).await;
+    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
 }

@@ -8,6 +8,7 @@
 mod support;
 
 mod disk;
+mod proxy;
 mod tail;
 
 use std::collections::BTreeMap;
