@@ -31,6 +31,9 @@ const QUEUE: usize = 4_096;
 /// How long the server holds a blocking read that finds nothing.
 pub(crate) const BLOCK: Duration = Duration::from_secs(1);
 
+/// How long the server waits for its disk before it says that nothing is synced.
+pub(crate) const SYNC: Duration = Duration::from_secs(5);
+
 /// A connection of its own, closed when it is dropped.
 pub(crate) struct Link {
     client: Client,
@@ -58,6 +61,8 @@ pub(crate) enum Use {
     Requests,
     /// Reads that wait at the server; nothing else may stand behind them.
     Reading,
+    /// Waits for the server's disk.
+    Syncing,
 }
 
 impl Link {
@@ -123,7 +128,7 @@ impl Link {
         command: &'static str,
         args: Vec<Value>,
     ) -> Result<Resp3Frame> {
-        let blocks = command == "XREAD";
+        let blocks = matches!(command, "XREAD" | "WAITAOF");
         // Where there is no cluster the slot is nobody's concern.
         let command = CustomCommand::new_static(command, ClusterHash::FirstKey, blocks);
         match self.client.custom_raw(command, args).await {
@@ -191,9 +196,11 @@ impl std::fmt::Debug for Link {
 }
 
 fn client(resolved: &Resolved, purpose: Use) -> Result<Client> {
+    let margin = resolved.config.request_timeout.min(Duration::from_secs(5));
     let limit = match purpose {
         Use::Requests => resolved.config.request_timeout,
-        Use::Reading => BLOCK + resolved.config.request_timeout.min(Duration::from_secs(5)),
+        Use::Reading => BLOCK + margin,
+        Use::Syncing => SYNC + margin,
     };
     let password = resolved.config.password.as_ref();
     let config = fred::types::config::Config {

@@ -47,7 +47,8 @@ const MOST_PARTITIONS: u32 = 1_024;
 #[non_exhaustive]
 pub struct Config {
     /// URL, namespace, profile, TLS and least durability, as on every transport. The namespace
-    /// begins the name of every key; it is `interline` by default.
+    /// begins the name of every key; it is `interline` by default. A least durability of D2 has
+    /// publishing wait for the server's disk where the server does not sync before it answers.
     #[serde(flatten)]
     pub shared: Shared,
     /// The user, if it is not in the URL.

@@ -2,6 +2,7 @@
 //! streams, changed by scripts on the server's clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use interline_transport::lease::{
 
 use crate::error::error;
 use crate::reply::{self, list, number, odd, text, texts};
-use crate::scripts::{BEGIN, CLAIM, COMMIT, LEAVE, LOOK, REVOKE, Script};
+use crate::scripts::{BEGIN, CLAIM, COMMIT, FREE, LEAVE, LOOK, REVOKE, Script};
 use crate::server::Server;
 use crate::source::Source;
 use crate::stand;
@@ -26,9 +27,18 @@ use crate::topics::{self, Facts};
 /// The most bytes of a checkpoint: room for all the ranges and attempts that are declared.
 const MAX_CHECKPOINT: usize = 64 << 10;
 
-/// The groups of a server.
+/// A group at a server.
 #[derive(Debug)]
-pub(crate) struct Leases(pub(crate) Arc<Server>);
+pub(crate) struct Leases {
+    server: Arc<Server>,
+    group: Group,
+}
+
+impl Leases {
+    pub(crate) fn new(server: Arc<Server>, group: Group) -> Self {
+        Self { server, group }
+    }
+}
 
 impl lease::Leased for Leases {
     type Store = GroupStore;
@@ -39,17 +49,17 @@ impl lease::Leased for Leases {
     }
 
     async fn topics(&self, spec: &SubscribeSpec) -> Result<Vec<Topic>> {
-        self.0.check_open("subscribe")?;
-        let names = topics::names(&self.0, "subscribe").await?;
+        self.server.check_open("subscribe")?;
+        let names = topics::names(&self.server, "subscribe").await?;
         Ok(names.into_iter().filter(|t| spec.covers(t)).collect())
     }
 
     fn store(&self, group: &Group, topic: &Topic) -> GroupStore {
-        GroupStore::new(Arc::clone(&self.0), group, topic)
+        GroupStore::new(Arc::clone(&self.server), group, topic)
     }
 
     fn source(&self) -> Source {
-        Source::new(Arc::clone(&self.0))
+        Source::new(Arc::clone(&self.server), Some(self.group.clone()))
     }
 }
 
@@ -60,6 +70,8 @@ pub(crate) struct GroupStore {
     group: Group,
     topic: Topic,
     keys: [Bytes; 6],
+    /// The connection at which checkpoints were last compared with what the server keeps.
+    compared: AtomicU64,
 }
 
 impl GroupStore {
@@ -78,6 +90,7 @@ impl GroupStore {
             ],
             group: group.clone(),
             topic: topic.clone(),
+            compared: AtomicU64::new(server.link.connects()),
             server,
         }
     }
@@ -145,6 +158,42 @@ impl GroupStore {
         let link = &self.server.link;
         link.call("commit", "HSET", args.collect()).await?;
         Ok(vec![Committed::Applied; entries.len()])
+    }
+
+    /// Gives partitions up under their fences, so that they are taken again from their checkpoints:
+    /// the server has lost the events at these places. Not one whose checkpoint stands there.
+    pub(crate) async fn free(&self, lost: Vec<(u32, Fence, Position)>) -> Result<Vec<bool>> {
+        let triple = |(at, token, place): (u32, Fence, Position)| {
+            [index(at), fence(token), reply::id(place).into()]
+        };
+        let args = lost.into_iter().flat_map(triple);
+        let answer = self.run("read", &FREE, self.group.as_str(), args).await?;
+        Ok(answer.map(|freed| number(freed) == Some(1)).collect())
+    }
+
+    /// Which checkpoints are places of events that the server has lost. That can only have happened
+    /// while it was away.
+    async fn lost(&self, entries: &[Entry]) -> Result<Vec<bool>> {
+        let connects = self.server.link.connects();
+        if self.compared.load(Ordering::Relaxed) == connects {
+            return Ok(vec![false; entries.len()]);
+        }
+        let facts = self.facts("commit").await?;
+        let place = |entry: &Entry| {
+            let frontier = entry
+                .progress
+                .as_ref()
+                .and_then(|progress| progress.frontier);
+            (entry.index, frontier.unwrap_or_default())
+        };
+        let places: Vec<_> = entries.iter().map(place).collect();
+        let store = self.keys[1].clone();
+        let found = stand::ask(&self.server.link, "commit", &facts, store, &places).await?;
+        self.compared.store(connects, Ordering::Relaxed);
+        let stands = places.iter().zip(&found.stands);
+        Ok(stands
+            .map(|((_, place), stand)| stand.lost(&facts, *place))
+            .collect())
     }
 
     /// The places at which a reading of all partitions starts, as checkpoints.
@@ -247,9 +296,18 @@ impl LeaseStore for GroupStore {
     async fn commit(
         &self,
         me: &MemberId,
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         release: bool,
     ) -> Result<Vec<Committed>> {
+        if !self.server.link.is_up() {
+            // It would be sent when the server is back, without being compared.
+            return Ok(vec![Committed::NotNow; entries.len()]);
+        }
+        let lost = self.lost(&entries).await?;
+        for (entry, lost) in entries.iter_mut().zip(&lost) {
+            // The stored checkpoint stays: from there on it is read again.
+            entry.progress = entry.progress.take().filter(|_| !lost);
+        }
         if planted::is("unfenced-commit") && !release {
             return self.overwrite(&entries).await;
         }
@@ -260,11 +318,11 @@ impl LeaseStore for GroupStore {
         let args = std::iter::once(Value::Integer(release.into()));
         let args = args.chain(entries.iter().flat_map(triple));
         let answer = self.run("commit", &COMMIT, me.as_str(), args).await?;
-        let committed = |answer| match number::<u8>(answer) {
-            Some(1) => Committed::Applied,
+        let committed = |(answer, lost): (_, bool)| match number::<u8>(answer) {
+            Some(1) if !lost => Committed::Applied,
             _ => Committed::Stale,
         };
-        let answers: Vec<_> = answer.map(committed).collect();
+        let answers: Vec<_> = answer.zip(lost).map(committed).collect();
         match answers.len() == entries.len() {
             true => Ok(answers),
             false => Err(odd("commit")),

@@ -17,7 +17,8 @@ use crate::topics::{self, Facts};
 /// A reading without a group; see [`interline_core::Reader`].
 ///
 /// The server does not know that it reads, so what it has not read may be trimmed under it; it
-/// then ends with [`PositionLost`](interline_core::ErrorKind::PositionLost).
+/// then ends with [`PositionLost`](interline_core::ErrorKind::PositionLost), and so it does where a
+/// crash of the server cost events that it has read.
 #[derive(Debug)]
 pub struct Reader {
     server: Arc<Server>,
@@ -34,7 +35,7 @@ impl Reader {
     pub(crate) async fn open(server: Arc<Server>, spec: ReadSpec) -> Result<Self> {
         let facts = wanted(&server, &spec).await?;
         let mut reader = Self {
-            source: Source::new(Arc::clone(&server)),
+            source: Source::new(Arc::clone(&server), None),
             parts: BTreeMap::new(),
             until: spec.until,
             due: None,

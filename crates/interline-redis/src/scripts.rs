@@ -30,6 +30,7 @@ scripts! {
     CLAIM = "group" "claim", "Takes partitions."
     REVOKE = "group" "revoke", "Notes that partitions will be released."
     COMMIT = "group" "commit", "Stores checkpoints."
+    FREE = "group" "free", "Frees partitions whose end was lost."
     LEAVE = "group" "leave", "Removes a member."
     SURVEY = "group" "survey", "Tells how a group stands without being a member."
     RESET = "group" "reset", "Moves a group that nobody is in."

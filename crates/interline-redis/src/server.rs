@@ -46,7 +46,7 @@ impl Server {
     pub(crate) async fn open(resolved: Resolved) -> Result<Arc<Self>> {
         let link = Link::open(&resolved, Use::Requests).await?;
         let probe = Probe::ask(&link, &resolved).await?;
-        probe.check(&resolved, "connect")?;
+        probe.check(&resolved, resolved.min_durability, "connect")?;
         probe.warn(&resolved);
         let mark: Value = Uuid::new_v4().simple().to_string().into();
         let store = Value::Bytes(resolved.keys.store());
@@ -79,17 +79,12 @@ impl Server {
         *self.probe.write().unwrap_or_else(PoisonError::into_inner) = probe;
     }
 
-    /// Whether the server still promises what is required.
+    /// Whether the server promises a publisher what it wants.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config) if its settings were changed since the connection was made.
-    pub(crate) fn check_promise(&self, operation: &'static str) -> Result<()> {
-        self.probe().check(&self.resolved, operation)
-    }
-
-    /// What an acknowledged publish survives.
-    pub(crate) fn durability(&self) -> Durability {
-        self.probe().durability
+    /// [`Config`](ErrorKind::Config) if it does not, or not any more.
+    pub(crate) fn check_promise(&self, wanted: Durability) -> Result<()> {
+        self.probe().check(&self.resolved, wanted, "publish")
     }
 
     pub(crate) fn probe(&self) -> RwLockReadGuard<'_, Probe> {

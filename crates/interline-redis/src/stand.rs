@@ -146,17 +146,40 @@ impl Stand {
         }
     }
 
+    /// Whether there is nothing at `place`, though something could be.
+    fn is_absent(&self, place: Position) -> bool {
+        place.1 != BEFORE_ALL && self.at == Kind::None
+    }
+
+    /// Whether the end was lost with the event at `place`, and nothing came after it yet.
+    pub(crate) fn lost_end(&self, facts: &Facts, place: Position) -> bool {
+        let is_ahead = place > self.end() || (facts.is_dense && self.head.1 < place.1);
+        self.is_absent(place) && is_ahead
+    }
+
+    /// Whether the event at `place` is lost though older ones are there.
+    pub(crate) fn lost(&self, facts: &Facts, place: Position) -> bool {
+        let is_kept = self.first.is_some_and(|first| first < place);
+        let is_gap = facts.is_dense && is_kept && self.is_absent(place);
+        is_gap || self.lost_end(facts, place)
+    }
+
     /// Whether a reading can go on strictly after `place`.
     ///
     /// # Errors
     /// [`PositionLost`](ErrorKind::PositionLost) with the number of events that are missing.
     pub(crate) fn check(&self, facts: &Facts, index: u32, place: Position) -> Result<()> {
         let partition = facts.partition(index);
-        if place.1 == BEFORE_ALL || self.at != Kind::None {
+        if !self.is_absent(place) {
             return Ok(());
         }
-        if place > self.end() {
-            return Err(ahead(&partition, place, self.end()));
+        if self.lost_end(facts, place) {
+            let end = if facts.is_dense {
+                self.head
+            } else {
+                self.end()
+            };
+            return Err(ahead(&partition, place, end));
         }
         let first = self.first.filter(|first| *first > place);
         if !facts.is_dense {
@@ -166,9 +189,6 @@ impl Stand {
                 }
                 _ => Ok(()),
             };
-        }
-        if self.head.1 < place.1 {
-            return Err(ahead(&partition, place, self.head));
         }
         // What is kept and not read yet begins with `first`, or there is nothing of the kind.
         let next = match (first, self.first_kind) {

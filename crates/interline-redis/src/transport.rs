@@ -57,8 +57,8 @@ impl Transport {
 fn capabilities(server: &Server) -> Capabilities {
     let probe = server.probe();
     let mut capabilities = declared();
-    capabilities.durability = probe.durability;
-    capabilities.durability_verified = probe.is_verified;
+    capabilities.durability = probe.level(server.resolved.min_durability);
+    capabilities.durability_verified = probe.is_verified(capabilities.durability);
     if let Some(window) = server.resolved.config.dedupe_window {
         capabilities.dedupe = Dedupe::Window(window);
     }
@@ -115,7 +115,7 @@ impl interline_core::Transport for Transport {
             let topic = Topic::system(name)?;
             self.server.require("subscribe", &topic).await?;
         }
-        let leases = Leases(Arc::clone(&self.server));
+        let leases = Leases::new(Arc::clone(&self.server), spec.group.clone());
         let (feed, control) = lease::subscribe(leases, spec, Timing::default()).await?;
         self.note(|opened| opened.members.push(control.downgrade()));
         Ok((feed, control))

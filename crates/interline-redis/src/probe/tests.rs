@@ -26,25 +26,57 @@ fn only_a_server_that_can_serve_is_accepted() {
     }
 }
 
-#[test]
-fn a_promise_is_held_against_the_profile() {
-    let probe = |durability, evicts: Option<&str>| Probe {
+fn probe(durability: Durability, syncs: bool, evicts: Option<&str>) -> Probe {
+    Probe {
         durability,
+        syncs,
         is_verified: true,
         evicts: evicts.map(str::to_owned),
+    }
+}
+
+#[test]
+fn a_promise_is_held_against_the_profile() {
+    let accepts = |probe: &Probe, url| {
+        let resolved = Config::try_from(url).unwrap().resolve().unwrap();
+        let checked = probe.check(&resolved, resolved.min_durability, "connect");
+        checked.is_ok()
     };
-    let resolve = |url| Config::try_from(url).unwrap().resolve().unwrap();
-    let development = resolve("redis://localhost");
-    let production = resolve("redis://localhost?profile=production");
-    let lossy = probe(Durability::Memory, None);
-    assert!(lossy.check(&development, "connect").is_ok());
-    assert!(lossy.check(&production, "connect").is_err());
-    let evicting = probe(Durability::Disk, Some("allkeys-lru"));
-    assert!(evicting.check(&development, "connect").is_ok());
-    assert!(evicting.check(&production, "connect").is_err());
-    assert!(
-        probe(Durability::Process, None)
-            .check(&production, "connect")
-            .is_ok()
-    );
+    let (development, production) = ("redis://localhost", "redis://localhost?profile=production");
+    let lossy = probe(Durability::Memory, false, None);
+    assert!(accepts(&lossy, development));
+    assert!(!accepts(&lossy, production));
+    let evicting = probe(Durability::Disk, false, Some("allkeys-lru"));
+    assert!(accepts(&evicting, development));
+    assert!(!accepts(&evicting, production));
+    let lazy = probe(Durability::Process, false, None);
+    assert!(accepts(&lazy, production));
+    let disk = "redis://localhost?min_durability=D2";
+    assert!(!accepts(&lazy, disk));
+    assert!(accepts(&probe(Durability::Process, true, None), disk));
+}
+
+#[test]
+fn the_disk_is_waited_for_only_by_who_wants_it() {
+    let lazy = probe(Durability::Process, true, None);
+    for (wanted, level) in [
+        (Durability::Memory, Durability::Process),
+        (Durability::Process, Durability::Process),
+        (Durability::Disk, Durability::Disk),
+        (Durability::Quorum, Durability::Disk),
+    ] {
+        assert_eq!(lazy.level(wanted), level);
+    }
+    let cannot = probe(Durability::Process, false, None);
+    assert_eq!(cannot.level(Durability::Disk), Durability::Process);
+}
+
+#[test]
+fn a_declared_level_is_verified_only_by_waiting() {
+    let declared = Probe {
+        is_verified: false,
+        ..probe(Durability::Process, true, None)
+    };
+    assert!(!declared.is_verified(Durability::Process));
+    assert!(declared.is_verified(Durability::Disk));
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use super::Core;
-use super::batch::{Answer, Batch, Run, Session, timed_out};
+use super::batch::{Answer, Batch, Outcomes, Run, Session, timed_out};
 use crate::error::error;
 use crate::scripts::PUBLISH;
 use crate::topics::Facts;
@@ -23,7 +23,7 @@ use crate::topics::Facts;
 const OVERLAP: usize = 2;
 
 /// How long the server remembers a session that is not used.
-const LIFE: Duration = Duration::from_secs(3_600);
+pub(super) const LIFE: Duration = Duration::from_secs(3_600);
 
 /// The shortest and the longest pause before a batch that the server refused for now is sent again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
@@ -176,7 +176,7 @@ impl Driver {
             self.number(&mut batch);
             let sent = self.dispatch(&batch);
             if planted::is("receipt-before-answer") {
-                let durability = self.core.server.durability();
+                let (durability, _) = self.core.durability();
                 self.core.settle(batch.promised(durability));
                 tokio::spawn(sent);
                 continue;
@@ -218,13 +218,16 @@ impl Driver {
         let Some(batch) = self.open.front_mut() else {
             return;
         };
+        let (durability, is_synced_later) = self.core.durability();
         match answer {
-            Ok(frame) => match batch.answer(frame, self.core.server.durability()) {
+            Ok(frame) => match batch.answer(frame, durability) {
                 Answer::Outcomes(outcomes) => {
-                    self.open.pop_front();
                     self.by_text = false;
                     self.pause = Duration::ZERO;
-                    self.core.settle(outcomes);
+                    match (self.open.pop_front(), is_synced_later) {
+                        (Some(batch), true) => self.settle_when_synced(batch, outcomes),
+                        _ => self.core.settle(outcomes),
+                    }
                 }
                 Answer::Gone => self.gone().await,
                 Answer::Gap => self.lost_session().await,
@@ -248,6 +251,21 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Tells the outcomes of a batch once the server has it on its disk.
+    fn settle_when_synced(&self, batch: Batch, outcomes: Outcomes) {
+        let core = Arc::clone(&self.core);
+        let session = self.session.key.clone();
+        tokio::spawn(async move {
+            let synced = core.syncs.wait(session, batch.number);
+            let late = |_| Err(timed_out(None));
+            let synced = timeout_at(batch.deadline, synced).await;
+            core.settle(match synced.unwrap_or_else(late) {
+                Ok(()) => outcomes,
+                Err(cause) => batch.all(|| Outcome::Unknown(cause.again().ambiguous())),
+            });
+        });
     }
 
     /// Waits for what is on its way behind the first batch. What was stored of it is told again

@@ -2,6 +2,7 @@
 
 mod batch;
 mod line;
+mod sync;
 mod ticket;
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use interline_core::{
-    Capabilities, Error, ErrorKind, EventId, Key, Outcome, Outgoing, PublisherOptions,
+    Capabilities, Durability, Error, EventId, Key, Outcome, Outgoing, PublisherOptions,
     PublisherStats, Receipt, Result, Topic, limits, planted,
 };
 use interline_transport::partition::{Spreader, for_key};
@@ -22,11 +23,12 @@ use uuid::Uuid;
 
 use self::batch::{Outcomes, Packed, Run, Session};
 use self::line::Line;
+use self::sync::Syncs;
 use self::ticket::{Ticket, Tickets};
 use crate::SCHEME;
 use crate::client::{Link, Use};
 use crate::codec::{pack, separate_key};
-use crate::error::{closed, error};
+use crate::error::closed;
 use crate::server::Server;
 use crate::topics::Facts;
 
@@ -39,6 +41,10 @@ const WINDOW_KIB: usize = 64 << 10;
 /// batch in one step. A batch whose answer was lost is sent again under its number until the
 /// publish timeout; the server recognises it and stores it once. An event that the caller
 /// publishes again is stored again, unless the setting `dedupe_window` is on.
+///
+/// A `min_durability` of D2, in the options or in the URL, has every answer wait until the server
+/// has synced its log, unless it does so before it answers (`appendfsync always`). With
+/// `appendfsync everysec` that takes up to two seconds.
 ///
 /// `flush` whose deadline passes gives up everything on its way, that of other callers too: what
 /// was not sent is then `Rejected`, the rest `Unknown`.
@@ -63,6 +69,9 @@ struct Core {
     server: Arc<Server>,
     link: Link,
     tickets: Tickets,
+    /// The durability that is wanted at least, and what waits for it where it has to be waited for.
+    wanted: Durability,
+    syncs: Syncs,
     lines: Mutex<HashMap<Topic, Arc<Line>>>,
     /// In milliseconds; 0 is none.
     window_ms: i64,
@@ -80,12 +89,16 @@ impl Publisher {
         options: &PublisherOptions,
     ) -> Result<Self> {
         let window = Window::new(options.window, WINDOW_KIB).map_err(|error| error.on(SCHEME))?;
-        check_durability(&server, options)?;
+        let wanted = options.min_durability;
+        let wanted = wanted.unwrap_or(server.resolved.min_durability);
+        server.check_promise(wanted)?;
         let link = server.link(Use::Requests).await?;
         let dedupe = server.resolved.config.dedupe_window.unwrap_or_default();
         let core = Core {
             link,
             tickets: Tickets::new(window),
+            wanted,
+            syncs: Syncs::new(Arc::clone(&server)),
             lines: Mutex::default(),
             window_ms: i64::try_from(dedupe.as_millis()).unwrap_or(i64::MAX),
             stop: watch::Sender::new(false),
@@ -170,22 +183,6 @@ fn identity(outgoing: &Outgoing) -> Uuid {
     outgoing.identity()
 }
 
-fn check_durability(server: &Server, options: &PublisherOptions) -> Result<()> {
-    let has = server.durability();
-    match options.min_durability {
-        Some(min) if has < min => Err(error(
-            ErrorKind::Config,
-            "publish",
-            format!(
-                "`{}` gives durability {has} and {min} is required",
-                server.resolved.place
-            ),
-            "`CONFIG SET appendonly yes appendfsync always`, or accept less with `min_durability`",
-        )),
-        _ => Ok(()),
-    }
-}
-
 impl Core {
     fn lines(&self) -> MutexGuard<'_, HashMap<Topic, Arc<Line>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
@@ -216,6 +213,13 @@ impl Core {
 
     fn new_session(&self, topic: &Topic) -> Session {
         line::fresh_session(&self.server.resolved.keys, topic)
+    }
+
+    /// What an answer survives when it is told, and whether the disk has to be waited for.
+    fn durability(&self) -> (Durability, bool) {
+        let probe = self.server.probe();
+        let level = probe.level(self.wanted);
+        (level, level > probe.durability)
     }
 
     fn settle(&self, outcomes: Outcomes) {
@@ -303,7 +307,7 @@ impl Publisher {
             if topics.iter().any(|facts| facts.topic == *topic) || refused.contains_key(topic) {
                 continue;
             }
-            let facts = match self.core.server.check_promise("publish") {
+            let facts = match self.core.server.check_promise(self.core.wanted) {
                 Ok(()) => self.core.server.require("publish", topic).await,
                 Err(refused) => Err(refused),
             };

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use interline_core::{ErrorKind, Position, Result, Topic};
+use interline_core::{ErrorKind, Fence, Group, Position, Result, Topic};
 
-use super::part::Part;
+use super::part::{Begin, Part};
 use crate::client::Link;
 use crate::error::error;
+use crate::leases::GroupStore;
 use crate::server::Server;
 use crate::stand::{self, Stand};
 use crate::topics::Facts;
@@ -16,14 +17,25 @@ use crate::topics::Facts;
 pub(super) struct Asked {
     topic: Topic,
     facts: Option<Arc<Facts>>,
-    ids: Vec<u64>,
-    places: Vec<(u32, Position)>,
+    parts: Vec<About>,
+}
+
+/// What is asked about a part.
+struct About {
+    id: u64,
+    index: u32,
+    fence: Fence,
+    place: Position,
+    begin: Begin,
 }
 
 /// What was found in one topic.
 pub(super) struct Compared {
     pub(super) facts: Arc<Facts>,
     pub(super) stands: Vec<(u64, Stand)>,
+    /// Parts whose end the server has lost, given up so that they are read again from their
+    /// checkpoints.
+    pub(super) given_up: Vec<u64>,
 }
 
 /// What to ask about `parts`.
@@ -36,37 +48,76 @@ pub(super) fn about(parts: &[Part]) -> Vec<Asked> {
             all.push(Asked {
                 topic: topic.clone(),
                 facts: None,
-                ids: Vec::new(),
-                places: Vec::new(),
+                parts: Vec::new(),
             });
             all.len() - 1
         });
         let asked = &mut all[at];
         // What a part was opened with counts: the topic may have been made anew since.
         asked.facts = asked.facts.take().or_else(|| part.facts.clone());
-        asked.ids.push(part.id);
-        asked.places.push((part.partition.index, part.position));
+        asked.parts.push(About {
+            id: part.id,
+            index: part.partition.index,
+            fence: part.fence,
+            place: match part.begin {
+                Begin::Lost => part.last,
+                _ => part.position,
+            },
+            begin: part.begin,
+        });
     }
     all
 }
 
-/// Asks the server.
+/// Asks the server. For a group it gives up the partitions whose end was lost.
 ///
 /// # Errors
 /// As for [`stand::ask`].
-pub(super) async fn ask(server: &Server, link: &Link, all: Vec<Asked>) -> Result<Vec<Compared>> {
-    try_join_all(all.into_iter().map(|asked| ask_topic(server, link, asked))).await
+pub(super) async fn ask(
+    server: &Arc<Server>,
+    link: &Link,
+    group: Option<&Group>,
+    all: Vec<Asked>,
+) -> Result<Vec<Compared>> {
+    let each = |asked| ask_topic(server, link, group, asked);
+    try_join_all(all.into_iter().map(each)).await
 }
 
-async fn ask_topic(server: &Server, link: &Link, asked: Asked) -> Result<Compared> {
+async fn ask_topic(
+    server: &Arc<Server>,
+    link: &Link,
+    group: Option<&Group>,
+    asked: Asked,
+) -> Result<Compared> {
     let facts = match asked.facts {
         Some(facts) => facts,
         None => facts(server, &asked.topic).await?,
     };
     let store = server.resolved.keys.store();
-    let found = stand::ask(link, "read", &facts, store, &asked.places).await?;
+    let places: Vec<_> = asked.parts.iter().map(|p| (p.index, p.place)).collect();
+    let found = stand::ask(link, "read", &facts, store, &places).await?;
+    let lost = asked.parts.iter().zip(&found.stands);
+    let lost = lost.filter(|(part, stand)| match part.begin {
+        Begin::Lost => true,
+        Begin::Done => stand.lost_end(&facts, part.place),
+        // The checkpoint itself is lost, and nothing is gained by reading from there.
+        Begin::First | Begin::After => false,
+    });
+    let lost: Vec<&About> = lost.map(|(part, _)| part).collect();
+    let given_up = match group {
+        Some(group) if !lost.is_empty() => {
+            let store = GroupStore::new(Arc::clone(server), group, &asked.topic);
+            let places = lost.iter().map(|p| (p.index, p.fence, p.place)).collect();
+            let freed = store.free(places).await?;
+            let freed = lost.iter().zip(freed).filter(|(_, freed)| *freed);
+            freed.map(|(part, _)| part.id).collect()
+        }
+        _ => Vec::new(),
+    };
+    let ids = asked.parts.iter().map(|part| part.id);
     Ok(Compared {
-        stands: asked.ids.into_iter().zip(found.stands).collect(),
+        stands: ids.zip(found.stands).collect(),
+        given_up,
         facts,
     })
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::types::{Resp3Frame, Value};
-use interline_core::{Batch, Budget, Error, Fence, Flow, Partition, Position, Result};
+use interline_core::{Batch, Budget, Error, Fence, Flow, Group, Partition, Position, Result};
 use interline_transport::lease;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -43,6 +43,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A reading of partitions over a connection of its own.
 pub(crate) struct Source {
     server: Arc<Server>,
+    /// Who reads; nobody in a reading without a group.
+    group: Option<Group>,
     link: Option<Arc<Link>>,
     parts: Vec<Part>,
     /// What was read and not handed out yet; at most one answer, and what waits for a stopped
@@ -136,11 +138,12 @@ impl lease::Source for Source {
 }
 
 impl Source {
-    pub(crate) fn new(server: Arc<Server>) -> Self {
+    pub(crate) fn new(server: Arc<Server>, group: Option<Group>) -> Self {
         let id = Uuid::new_v4().simple().to_string();
         Self {
             wake: Wake::new(server.resolved.keys.wake(&id)),
             server,
+            group,
             link: None,
             parts: Vec::new(),
             read: VecDeque::new(),
@@ -182,8 +185,10 @@ impl Source {
             })?;
             let part = &mut self.parts[part];
             let (records, failed) = self.read[at].take(part, &mut self.unpacker, budget);
-            self.failed = failed;
-            if self.read[at].is_empty() {
+            let lost = part.begin == Begin::Lost && self.group.is_some();
+            // A group begins again at its checkpoint, if that is not lost, too.
+            self.failed = failed.filter(|_| !lost);
+            if lost || self.read[at].is_empty() {
                 self.read.remove(at);
             }
             if !records.is_empty() {
@@ -218,7 +223,8 @@ impl Source {
             .is_none_or(|(at, connects)| at.elapsed() >= COMPARE || connects != link.connects());
         if is_due || self.parts.iter().any(|part| part.begin != Begin::Done) {
             let asked = compare::about(&self.parts);
-            let compare = async move { compare::ask(&server, &link, asked).await };
+            let group = self.group.clone();
+            let compare = async move { compare::ask(&server, &link, group.as_ref(), asked).await };
             self.task = Some(Task::Compare(tokio::spawn(compare)));
             return;
         }
@@ -249,6 +255,9 @@ impl Source {
         let connects = self.link.as_ref().map_or(0, |link| link.connects());
         self.compared = Some((Instant::now(), connects));
         for topic in found {
+            for id in &topic.given_up {
+                self.give_up(*id);
+            }
             for (id, stand) in &topic.stands {
                 let part = self.parts.iter_mut().find(|part| part.id == *id);
                 if let Some(Err(lost)) = part.map(|part| part.compared(&topic.facts, stand)) {
@@ -257,6 +266,20 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// Forgets a part whose lease was given up: whoever gets it next begins at the checkpoint.
+    fn give_up(&mut self, id: u64) {
+        let Some(at) = self.parts.iter().position(|part| part.id == id) else {
+            return;
+        };
+        let part = self.parts.remove(at);
+        self.read.retain(|unread| unread.id != id);
+        tracing::warn!(
+            target: "interline::redis",
+            partition = %part.partition, position = %part.last,
+            "the server has lost events that were read; the group begins again at its checkpoint"
+        );
     }
 
     /// Sends the next request for every partition that flows.
@@ -305,6 +328,9 @@ impl Source {
                 continue;
             };
             let (part, entries) = (&mut self.parts[at], list(entries));
+            if part.begin == Begin::Lost {
+                continue;
+            }
             let Some(last) = entries.last().and_then(id_of) else {
                 self.failed = Some(odd("read"));
                 return;

@@ -34,22 +34,22 @@ pub(super) enum Begin {
     /// It begins after its position, which was not compared yet.
     After,
     Done,
+    /// The server has lost its end with what was read of it.
+    Lost,
 }
 
 impl Part {
     /// Takes over how the partition stands.
     pub(super) fn compared(&mut self, facts: &Arc<Facts>, stand: &Stand) -> Result<()> {
         self.facts = Some(Arc::clone(facts));
-        let begin = std::mem::replace(&mut self.begin, Begin::Done);
-        if begin == Begin::First {
-            self.position = stand.beginning();
-        } else {
-            stand.check(facts, self.partition.index, self.position)?;
+        match std::mem::replace(&mut self.begin, Begin::Done) {
+            Begin::First => self.position = stand.beginning(),
+            Begin::After => stand.check(facts, self.partition.index, self.position)?,
+            Begin::Done => return stand.check(facts, self.partition.index, self.position),
+            Begin::Lost => return Err(went_back(&self.partition, self.last, stand.end())),
         }
-        if begin != Begin::Done {
-            self.last = self.position;
-            self.count = stand.count_at(self.position);
-        }
+        self.last = self.position;
+        self.count = stand.count_at(self.position);
         Ok(())
     }
 
@@ -70,6 +70,7 @@ impl Part {
                 return Err(missing(&self.partition, self.last, count));
             }
             if position.1 <= last {
+                self.begin = Begin::Lost;
                 return Err(went_back(&self.partition, self.last, position));
             }
         }

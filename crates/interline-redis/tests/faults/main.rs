@@ -3,9 +3,13 @@
 //! the tests take turns.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "server/support.rs"]
+#[path = "../server/support.rs"]
 #[allow(dead_code, reason = "the tests beside it use the rest")]
 mod support;
+
+mod disk;
+mod proxy;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -216,7 +220,7 @@ async fn a_server_without_a_log_is_refused_in_production() {
     assert_eq!(level(url_with("")).await, Durability::Process);
     raw.run("CONFIG", "SET appendfsync always").await;
     assert_eq!(level(url_with("min_durability=D2")).await, Durability::Disk);
-    raw.run("CONFIG", "SET appendfsync everysec").await;
+    raw.run("CONFIG", "SET appendfsync no").await;
     let refused = refusal(&url_with("min_durability=D2")).await;
     assert!(
         refused
@@ -239,46 +243,6 @@ async fn a_server_without_a_log_is_refused_in_production() {
     raw.run("CONFIG", "SET appendonly yes").await;
     let rewritten = ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"];
     persistence(&raw, &rewritten).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_tail_is_noticed() {
-    let _turn = turn().await;
-    let transport = connect().await;
-    let (topic, group) = (topic("tail"), group("tail"));
-    make(&transport, &topic, 1).await;
-    publish(&transport, &topic, 0..100).await;
-    let mut member = Member::join(&transport, &topic, &group).await;
-    member.read_to(100).await;
-    member.settle().await;
-    // What comes from here on is not in the log when the server dies.
-    let raw = Raw::connect().await;
-    raw.run("CONFIG", "SET appendonly no").await;
-    let publisher = publisher(&transport).await;
-    assert!(
-        outcomes(&publisher, batch(&topic, 100..140))
-            .await
-            .iter()
-            .all(Outcome::is_ok)
-    );
-    member.read_to(140).await;
-    server("KILL").await;
-    server("START").await;
-    let end = member.end().await;
-    assert_eq!(end.kind(), ErrorKind::PositionLost);
-    assert!(end.message().contains("40 events are lost"), "{end}");
-    drop(member);
-    // Publishing goes on, and so does the group: its checkpoint was older.
-    assert!(
-        outcomes(&publisher, batch(&topic, 140..150))
-            .await
-            .iter()
-            .all(Outcome::is_ok)
-    );
-    let mut member = Member::join(&transport, &topic, &group).await;
-    member.read_to(10).await;
-    assert_eq!(member.read, (140..150).collect::<Vec<_>>());
-    member.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
