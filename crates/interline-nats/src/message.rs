@@ -216,23 +216,24 @@ fn with_headers(
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Envelope {
-    // The order of names in the client's map is not that of the wire.
-    let all = headers.iter().flat_map(|(name, values)| {
-        let name: &str = name.as_ref();
-        let pair = move |value| (name.as_bytes(), AsRef::<[u8]>::as_ref(value));
-        values.iter().map(pair)
-    });
-    let pairs = all
-        .clone()
-        .filter(|(name, _)| *name != bytes(&NATS_MESSAGE_ID));
-    let free = pairs.clone().filter(|(name, _)| !is_attribute(name));
-    if free.clone().any(|(name, _)| is_mine(name)) || free.clone().nth(1).is_some() {
-        let mut ordered: Vec<Pair<'_>> = all.collect();
-        // A stable sort keeps the values of one name in order.
-        ordered.sort_by_key(|(name, _)| *name);
-        return with_pairs(decoder, origin, ordered, payload);
+    let mut pairs: Vec<Pair<'_>> = Vec::with_capacity(headers.len());
+    let (mut free, mut has_mine) = (0, false);
+    for (name, values) in headers.iter().filter(|(n, _)| **n != NATS_MESSAGE_ID) {
+        let name = bytes(name);
+        if !is_attribute(name) {
+            free += values.len();
+            has_mine |= is_mine(name);
+        }
+        pairs.extend(values.iter().map(|value| (name, value.as_ref())));
+    }
+    if has_mine || free > 1 {
+        // The order of names in the client's map is not that of the wire; a stable sort keeps the
+        // values of one name in order.
+        pairs.sort_by_key(|(name, _)| *name);
+        return with_pairs(decoder, origin, pairs, payload);
     }
     // One free header, or none, has no order.
+    let pairs = pairs.iter().copied();
     decoder.decode(origin, &Bytes::new(), pairs, None, Some(payload))
 }
 

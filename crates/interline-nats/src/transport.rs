@@ -15,7 +15,6 @@ use crate::admin::Admin;
 use crate::control::Control;
 use crate::feed::Feed;
 use crate::hub::Hub;
-use crate::leases::bucket::LEASE;
 use crate::publisher::{Closer, Publisher};
 use crate::reader::Reader;
 use crate::source::Leased;
@@ -90,12 +89,8 @@ impl interline_core::Transport for Transport {
         for name in spec.topics.iter().filter_map(|pattern| pattern.as_exact()) {
             self.hub.require("subscribe", &Topic::system(name)?).await?;
         }
-        let timing = Timing {
-            lease: LEASE,
-            ..Timing::default()
-        };
         let leased = Leased::new(&self.hub);
-        let (feed, control) = lease::subscribe(leased, spec, timing).await?;
+        let (feed, control) = lease::subscribe(leased, spec, Timing::default()).await?;
         let mut opened = self.opened();
         opened.members.retain(|member| member.upgrade().is_some());
         opened.members.push(control.downgrade());

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::kind::{Kind, Program};
-use super::{cache, probe};
+use super::{cache, probe, variable};
 use crate::Result;
 use crate::tools::tool;
 
-/// Also in deploy/nats/compose.yaml; a test compares them.
+/// Unless INTERLINE_NATS_VERSION says otherwise. Also in deploy/nats/compose.yaml; a test compares them.
 const VERSION: &str = "2.15.2";
 
 pub(super) const KIND: Kind = Kind {
@@ -46,11 +46,13 @@ pub(super) const KIND: Kind = Kind {
 };
 
 fn program() -> Result<PathBuf> {
-    let folder = cache::fetched(&format!("nats-server-{VERSION}"), "bin", |folder| {
+    let version = std::env::var(variable(KIND.name, "VERSION"));
+    let version = version.as_deref().unwrap_or(VERSION);
+    let folder = cache::fetched(&format!("nats-server-{version}"), "bin", |folder| {
         let mut install = Command::new("go");
         install
             .arg("install")
-            .arg(format!("github.com/nats-io/nats-server/v2@v{VERSION}"))
+            .arg(format!("github.com/nats-io/nats-server/v2@v{version}"))
             .env("GOBIN", folder);
         install
     })?;
@@ -80,7 +82,11 @@ mod tests {
     fn the_version_is_the_same_everywhere() {
         let compose =
             std::fs::read_to_string(crate::root().join("deploy/nats/compose.yaml")).unwrap();
-        assert!(compose.contains(&format!("image: nats:{}-alpine\n", super::VERSION)));
+        let image = format!(
+            "image: nats:${{INTERLINE_NATS_VERSION:-{}}}-alpine\n",
+            super::VERSION
+        );
+        assert!(compose.contains(&image));
     }
 
     #[test]

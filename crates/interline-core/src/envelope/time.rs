@@ -88,7 +88,13 @@ impl From<SystemTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
+        // A time of nine decimals and an offset takes 35 bytes.
+        let mut text = [0; 40];
+        let mut rest = &mut text[..];
+        let written = self.0.format_into(&mut rest, &Rfc3339);
+        written.map_err(|_| fmt::Error)?;
+        let length = 40 - rest.len();
+        f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
     }
 }
 

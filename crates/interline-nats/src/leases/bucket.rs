@@ -18,8 +18,9 @@ use crate::link::Session;
 use crate::names::{bucket_stream, bucket_subject};
 use crate::topics::{nanos, replicas};
 
-/// How long a member lives that does not show itself, by the server's clock.
-pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// How long the server keeps a member that does not show itself. It looks for old keys only now
+/// and then, up to a second late, so that a lease takes 14 to 15 s.
+pub(crate) const LEASE: Duration = Duration::from_secs(14);
 
 /// What the server answers to a write.
 #[derive(Deserialize)]
@@ -31,8 +32,8 @@ struct Written {
 pub(crate) async fn require(hub: &Hub, session: &Session, operation: &'static str) -> Result<()> {
     for (bucket, max_age) in buckets(hub) {
         let what = format!("STREAM.INFO.{}", bucket_stream(&bucket));
-        match session.ask::<Done>(operation, &what, &()).await {
-            Ok(_) => {}
+        match session.ask::<StreamInfo>(operation, &what, &()).await {
+            Ok(info) => check_age(operation, &info, max_age)?,
             Err(failed) if failed.is(code::STREAM_NOT_FOUND) && hub.is_development() => {
                 create(session, operation, &bucket, max_age).await?;
             }
@@ -87,6 +88,22 @@ async fn create(
         Err(failed) if !failed.is(code::STREAM_EXISTS) => Err(failed.error(operation)),
         _ => Ok(()),
     }
+}
+
+/// Keys that are kept for another time would end leases early or never, or forget checkpoints.
+fn check_age(operation: &'static str, info: &StreamInfo, max_age: Duration) -> Result<()> {
+    let is = Duration::from_nanos(info.config.max_age);
+    if is == max_age {
+        return Ok(());
+    }
+    let stream = info.config.name.escape_debug();
+    let (is, wanted) = (is.as_secs_f32(), max_age.as_secs());
+    Err(error(
+        ErrorKind::Config,
+        operation,
+        format!("the stream `{stream}` keeps keys for {is} s and not for {wanted} s (0: for ever)"),
+        format!("`nats stream edit {stream} --max-age {wanted}s --dupe-window {wanted}s`"),
+    ))
 }
 
 fn missing(operation: &'static str, bucket: &str, max_age: Duration) -> interline_core::Error {

@@ -31,9 +31,6 @@ use crate::horizons::Horizons;
 use crate::hub::Hub;
 use crate::link::Session;
 
-/// How often a member shows that it lives, at most: seven times in a lease.
-const SHOW: Duration = Duration::from_secs(2);
-
 /// How long somebody who was away, or has just come, leaves the partitions of a member alone
 /// that seems dead. After an outage longer than a lease all members seem so, and this is how
 /// long they take to show themselves again.
@@ -58,8 +55,8 @@ pub(crate) struct Store {
 #[derive(Default)]
 struct Local {
     rows: BTreeMap<u32, Known>,
-    /// When it showed itself last, and whether as one that leaves.
-    shown: Option<(Instant, bool)>,
+    /// It has shown that it leaves.
+    is_leaving: bool,
     looked: Option<Instant>,
     quiet_until: Option<Instant>,
     /// Since when partitions were seen without an owner.
@@ -110,19 +107,15 @@ impl Store {
         self.hub.leases().now().ok_or_else(|| broken(operation))
     }
 
-    /// Shows that a member lives.
+    /// Shows that a member lives. It does so in every look: from its beginning on the member
+    /// counts its own lease.
     async fn show(&self, session: &Session, me: &MemberId, leaving: bool) -> Result<()> {
-        let last = self.local().shown;
-        if last.is_some_and(|(at, was)| was == leaving && at.elapsed() < SHOW) {
-            return Ok(());
-        }
-        let begun = Instant::now();
         let put = bucket::put(session, "look", self.keys.member(me, leaving));
         put.await.map_err(|failed| failed.error("look"))?;
-        if leaving && last.is_none_or(|(_, was)| !was) {
+        if leaving && !self.local().is_leaving {
             self.forget_member(session, me, false).await?;
+            self.local().is_leaving = true;
         }
-        self.local().shown = Some((begun, leaving));
         Ok(())
     }
 

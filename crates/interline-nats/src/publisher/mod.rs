@@ -143,10 +143,19 @@ impl Publisher {
         topics: &HashMap<Topic, Result<Arc<Facts>>>,
     ) -> Vec<Entry> {
         let capabilities = &self.shared.hub.capabilities;
+        let mut last: Option<(Topic, &Result<Arc<Facts>>)> = None;
         let entry = |outgoing: Outgoing| {
-            let facts = match topics.get(&outgoing.topic) {
-                Some(Ok(facts)) => Ok(Arc::clone(facts)),
-                Some(Err(error)) => Err(error.again()),
+            // Batches mostly go to one topic.
+            if last
+                .as_ref()
+                .is_none_or(|(topic, _)| *topic != outgoing.topic)
+            {
+                let found = topics.get_key_value(&outgoing.topic);
+                last = found.map(|(topic, facts)| (topic.clone(), facts));
+            }
+            let facts = match &last {
+                Some((_, Ok(facts))) => Ok(Arc::clone(facts)),
+                Some((_, Err(error))) => Err(error.again()),
                 // Every topic of the batch was asked for.
                 None => Err(closed("publish")),
             };

@@ -199,7 +199,8 @@ impl Queue {
         if planted::is("receipt-before-answer") {
             return self.fire_and_forget();
         }
-        let is_paused = self.pause.is_some_and(|until| Instant::now() < until);
+        let now = Instant::now();
+        let is_paused = self.pause.is_some_and(|until| now < until);
         if self.live.is_none() || self.held > 0 || is_paused {
             return;
         }
@@ -209,7 +210,7 @@ impl Queue {
             if !matches!(self.slots[at].state, State::Waiting) {
                 continue;
             }
-            match self.send(at) {
+            match self.send(at, now) {
                 Ok(()) => self.in_flight += 1,
                 Err(Some(refused)) => self.settle(at, Outcome::Rejected(refused)),
                 Err(None) => {
@@ -227,7 +228,7 @@ impl Queue {
         while self.next < self.slots.len() {
             let at = self.next;
             self.next += 1;
-            let _ = self.send(at).map(|()| self.in_flight += 1);
+            let _ = self.send(at, Instant::now()).map(|()| self.in_flight += 1);
             let slot = &self.slots[at];
             let stored = slot.facts.as_ref().map(|facts| facts.stream.clone());
             let stored = slot.stored(&stored.unwrap_or_default(), 0, false);
@@ -237,7 +238,7 @@ impl Queue {
 
     /// Hands one event to the client; the error of one that cannot be sent, or nothing if the
     /// connection is broken.
-    fn send(&mut self, at: usize) -> Result<(), Option<Error>> {
+    fn send(&mut self, at: usize, now: Instant) -> Result<(), Option<Error>> {
         let number = self.base + at as u64;
         let slot = &mut self.slots[at];
         let live = self.live.as_ref().ok_or(None)?;
@@ -266,7 +267,6 @@ impl Queue {
             }
             Some(Err(_)) | None => return Err(None),
         }
-        let now = Instant::now();
         slot.first_sent.get_or_insert(now);
         slot.sent = now;
         slot.state = State::Sent;
@@ -375,7 +375,9 @@ impl Queue {
                 State::Sent if now.duration_since(slot.sent) >= SILENCE => {
                     self.hold(at, Hold::Silent);
                 }
-                _ => {}
+                // Whatever is behind it came later and was not sent either.
+                State::Waiting if at >= self.next => break,
+                State::Waiting | State::Sent | State::Held(_) => {}
             }
         }
         self.trim();

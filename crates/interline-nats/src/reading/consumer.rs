@@ -96,12 +96,12 @@ impl Consumer {
         }
     }
 
-    /// Notes a record; whether it is the next one.
-    pub(super) fn gave(&mut self, number: u64, bytes: usize) -> bool {
+    /// Notes a record that has come by `now`; whether it is the next one.
+    pub(super) fn gave(&mut self, number: u64, bytes: usize, now: Instant) -> bool {
         self.delivered += 1;
         self.asked = self.asked.saturating_sub(1);
         self.asked_bytes = self.asked_bytes.saturating_sub(bytes);
-        self.heard = Instant::now();
+        self.heard = now;
         self.is_idle = false;
         self.is_large = false;
         number == self.delivered

@@ -16,7 +16,7 @@ use interline_core::{
     Batch, BoxFuture, Budget, Error, ErrorKind, Fence, Flow, Partition, Result, planted,
 };
 use interline_transport::wire::{Decoder, Style};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use self::open::{Failure, Opening, open};
 pub(crate) use self::open::{before, check_kept, pending, sequence};
@@ -284,6 +284,7 @@ impl Reading {
 
     /// Hands messages to their parts.
     fn sort(&mut self, messages: Vec<Message>) {
+        let now = Instant::now();
         for message in messages {
             // A record tells its consumer where it would be acknowledged, a word of the server
             // came to the consumer's own inbox; both end in the generation.
@@ -302,7 +303,7 @@ impl Reading {
             let part = &mut self.parts[at];
             match (message.status, &place) {
                 (Some(_), _) => part.status(&message),
-                (None, Some(place)) => part.record(&mut self.decoder, place, &message),
+                (None, Some(place)) => part.record(&mut self.decoder, place, &message, now),
                 (None, None) => {}
             }
         }

@@ -188,12 +188,18 @@ impl Part {
         }
     }
 
-    /// Takes a record.
-    pub(super) fn record(&mut self, decoder: &mut Decoder, place: &Place<'_>, message: &Message) {
+    /// Takes a record that has come by `now`.
+    pub(super) fn record(
+        &mut self,
+        decoder: &mut Decoder,
+        place: &Place<'_>,
+        message: &Message,
+        now: Instant,
+    ) {
         let Stage::Open(consumer) = &mut self.stage else {
             return;
         };
-        let is_next = consumer.gave(place.delivered, message.length);
+        let is_next = consumer.gave(place.delivered, message.length, now);
         if !is_next && !planted::is("consumer-kept-after-cut") {
             // One was lost on the way: begin again behind the last that came.
             self.stage = Stage::Closed;

@@ -6,7 +6,7 @@ use interline_core::{
 };
 use serde_json::json;
 
-use crate::raw::{ask, client};
+use crate::raw::{ask, client, update};
 use crate::support::{
     Member, connect, connect_to, fresh, group, make, numbered, publish, publisher, topic, url_with,
     within,
@@ -140,4 +140,24 @@ async fn production_only_verifies() {
     within(control.close(crate::support::PATIENCE))
         .await
         .unwrap();
+}
+
+/// A bucket that kept its keys for longer would have dead members live on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_with_another_time_is_refused() {
+    let name = fresh("times");
+    let transport = connect_to(&url_with(&format!("namespace={name}"))).await;
+    let topic = topic("times");
+    make(&transport, &topic, 1).await;
+    let bucket = format!("KV_interline-members_{name}");
+    let hour = json!(3_600_000_000_000_u64);
+    update(&client().await, &bucket, &[("max_age", hour)]).await;
+    let spec = SubscribeSpec::new(group("g"), vec![Pattern::exact(topic.as_str())]);
+    let refused = within(transport.subscribe(spec)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Config);
+    let said = refused.to_string();
+    assert!(
+        said.contains("nats stream edit") && said.contains(&bucket),
+        "{said}"
+    );
 }

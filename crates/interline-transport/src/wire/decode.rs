@@ -217,12 +217,15 @@ impl Decoder {
     /// The kind met last, if these fields say the same byte by byte: then they need no check.
     fn known_kind(&self, fields: &Fields<'_>) -> Option<Arc<Kind>> {
         let kind = self.kinds.last()?;
-        let is = |at: usize, text: Option<&str>| fields.values[at] == text.map(str::as_bytes);
+        let is = |at: usize, text: Option<&str>| {
+            let value = fields.values[at];
+            value == text.map(str::as_bytes) && value.is_none_or(|value| self.is_literal(value))
+        };
         let same = is(TYPE, Some(kind.ty()))
             && is(SOURCE, Some(kind.source()))
             && is(CONTENT_TYPE, kind.data_content_type())
             && is(DATASCHEMA, kind.data_schema());
-        (same && self.style == Style::Underscore).then(|| Arc::clone(kind))
+        same.then(|| Arc::clone(kind))
     }
 
     /// The kind with these parts: a known one, or a new one with copies of its own, so that it
@@ -256,10 +259,15 @@ impl Decoder {
     }
 
     fn text<'h>(&self, value: &'h [u8]) -> Option<Cow<'h, str>> {
-        match self.style {
-            Style::Underscore => std::str::from_utf8(value).ok().map(Cow::Borrowed),
-            Style::Dash => unescaped(value),
+        match self.is_literal(value) {
+            true => std::str::from_utf8(value).ok().map(Cow::Borrowed),
+            false => unescaped(value),
         }
+    }
+
+    /// Whether nothing of a value is escaped.
+    fn is_literal(&self, value: &[u8]) -> bool {
+        self.style == Style::Underscore || !(value.starts_with(b"\"") || value.contains(&b'%'))
     }
 }
 
