@@ -11,8 +11,8 @@ const GENERATOR: &str = "crates/interline/examples/capabilities.rs";
 
 /// What is promised stands below this heading.
 const PROMISES: &str = "\n## On every transport\n";
-/// How a paragraph begins that promises nothing.
-const LIMIT: &str = "**It cannot**";
+/// How paragraphs begin that promise nothing: what the transport cannot do, and which servers were tried.
+const FACTS: [&str; 2] = ["**It cannot**", "**Servers**"];
 
 pub(super) fn check(tree: &Tree) -> Result<Finding> {
     let crates: Vec<_> = tree
@@ -104,8 +104,8 @@ fn named_tests(text: &str) -> Vec<String> {
 fn unproven(text: &str) -> impl Iterator<Item = &str> {
     let promises = text.split_once(PROMISES).map_or("", |(_, rest)| rest);
     let unproven = |p: &&str| {
-        let is_promise = !p.is_empty() && !p.starts_with('#') && !p.starts_with(LIMIT);
-        is_promise && !p.contains("Test:")
+        let is_fact = p.starts_with('#') || FACTS.iter().any(|fact| p.starts_with(fact));
+        !p.is_empty() && !is_fact && !p.contains("Test:")
     };
     let paragraphs = promises.split("\n\n").map(str::trim).filter(unproven);
     paragraphs.map(|p| p.lines().next().unwrap_or(p))
