@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use interline::kafka::Config;
 use interline_core::{Group, PublisherOptions};
+use interline_kafka::Config;
 use interline_transport::wire::Style;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Kafka;
 
 impl Broker for Kafka {
-    const NAME: &'static str = interline::kafka::SCHEME;
+    const NAME: &'static str = interline_kafka::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 4;
     const GOALS: Goals = Goals {

@@ -132,7 +132,7 @@ pub(crate) async fn engine(
     events: usize,
     handlers: impl FnOnce(GroupBuilder) -> GroupBuilder,
 ) -> Result<Round> {
-    let transport = interline::connect("memory://").await?;
+    let transport = crate::site::connect("memory://").await?;
     let count = Count::to(events);
     let bus = Bus::new(transport.clone());
     let group = bus.group("bench").topics("bench").state(count.clone());
@@ -166,7 +166,7 @@ pub(crate) async fn engine(
 }
 
 async fn typed(events: usize, batch: usize) -> Result<Round> {
-    let bus = Bus::new(interline::connect("memory://").await?).source("/bench");
+    let bus = Bus::new(crate::site::connect("memory://").await?).source("/bench");
     let count = Count::to(events);
     let counted = count.clone();
     let workers = bus

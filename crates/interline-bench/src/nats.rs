@@ -41,7 +41,7 @@ const EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Nats;
 
 impl Broker for Nats {
-    const NAME: &'static str = interline::nats::SCHEME;
+    const NAME: &'static str = interline_nats::SCHEME;
     const STYLE: Style = Style::Dash;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {

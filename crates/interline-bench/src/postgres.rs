@@ -77,7 +77,7 @@ const COMMIT: &str = "update interline_bench.checkpoints c set position = n.posi
 pub(crate) struct Postgres;
 
 impl Broker for Postgres {
-    const NAME: &'static str = interline::postgres::SCHEME;
+    const NAME: &'static str = interline_postgres::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {

@@ -203,7 +203,7 @@ fn series<const N: usize>(
     let points = sizes.iter().zip(&rounds);
     let points = points.map(|(size, rounds)| Point::of(*size, rounds));
     Ok(Series::new(
-        interline::memory::SCHEME,
+        interline_memory::SCHEME,
         what,
         points.collect(),
     ))

@@ -47,13 +47,13 @@ impl Site {
         let url = format!(
             "memory://{name}?capacity={events}&capacity_bytes={bytes}&history={events}&history_bytes={bytes}"
         );
-        Self::at(interline::memory::SCHEME, url, Machine::default(), 12)
+        Self::at(interline_memory::SCHEME, url, Machine::default(), 12)
     }
 
     fn at(name: &'static str, url: String, machine: Machine, partitions: u32) -> Result<Self> {
         let runtime = one_core()?;
         Ok(Self {
-            transport: runtime.block_on(interline::connect(&url))?,
+            transport: runtime.block_on(connect(&url))?,
             name,
             url,
             machine,
@@ -118,11 +118,25 @@ impl Site {
         round: impl FnOnce(AnyTransport) -> F,
     ) -> Result<T> {
         self.runtime
-            .block_on(async { round(interline::connect(&self.url).await?).await })
+            .block_on(async { round(connect(&self.url).await?).await })
     }
 }
 
 /// A name that nobody else uses.
 pub(crate) fn fresh(name: &str) -> String {
     format!("{name}-{}", EventId::new())
+}
+
+/// A transport by its URL. The facade knows how, too, but its features would then be on in
+/// everything that is built together with this program.
+pub(crate) async fn connect(url: &str) -> interline_core::Result<AnyTransport> {
+    Ok(match url.split("://").next() {
+        Some(interline_kafka::SCHEME) => AnyTransport::new(interline_kafka::connect(url).await?),
+        Some(interline_redis::SCHEME) => AnyTransport::new(interline_redis::connect(url).await?),
+        Some(interline_nats::SCHEME) => AnyTransport::new(interline_nats::connect(url).await?),
+        Some(interline_postgres::SCHEME) => {
+            AnyTransport::new(interline_postgres::connect(url).await?)
+        }
+        _ => AnyTransport::new(interline_memory::connect(url).await?),
+    })
 }

@@ -94,7 +94,7 @@ impl Made {
     /// A real bus over memory in which every event costs this.
     fn by_bus(&self, cost: Duration) -> Result<Round> {
         one_core()?.block_on(async {
-            let transport = interline::connect("memory://").await?;
+            let transport = crate::site::connect("memory://").await?;
             let bus = Bus::new(transport.clone());
             let meter = Meter::late(self.clone(), EVENTS);
             let made = self.clone();

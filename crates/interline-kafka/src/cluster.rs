@@ -10,6 +10,7 @@ use interline_core::{Durability, Error, ErrorKind, Result, Topic, TopicSpec};
 use interline_transport::settings::Profile;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -190,10 +191,13 @@ impl Cluster {
     }
 
     /// A client for a few questions that remembers nothing of earlier ones.
-    pub(crate) fn short_lived(&self, operation: &'static str) -> Result<BaseProducer<Watch>> {
-        let mut quiet = self.resolved.client();
+    ///
+    /// It has a group, which it never joins: librdkafka 2.12 follows a null pointer in a client
+    /// without one when a coordinator answers that it is none (any more).
+    pub(crate) fn short_lived(&self, operation: &'static str) -> Result<BaseConsumer<Watch>> {
+        let mut quiet = self.resolved.reader();
         quiet.set_log_level(RDKafkaLogLevel::Emerg);
-        let client: BaseProducer<Watch> = quiet
+        let client: BaseConsumer<Watch> = quiet
             .create_with_context(self.watch.clone())
             .map_err(|error| kafka(operation, &error))?;
         self.log_in(client.client(), operation)?;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use interline_core::Result;
 use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::cluster::{AGAIN, Cluster};
@@ -19,6 +19,10 @@ use crate::monitor::Watch;
 /// How many questions are on their way at a time. A broker answers those of one connection one
 /// after the other, so this only has to hide the way there and back.
 const ABREAST: usize = 64;
+
+/// Questions about ends go out one at a time. librdkafka 2.12 frees such a question twice if the
+/// leaders of its partitions become known while it is being asked, by the answer to another one.
+const ALONE: usize = 1;
 
 /// Partitions per question about their ends: librdkafka looks each one up among the others.
 const PARTITIONS: usize = 500;
@@ -34,7 +38,7 @@ pub(crate) type Ends = BTreeMap<Name, std::result::Result<(i64, i64), Code>>;
 /// Its client lives for one listing: librdkafka remembers the coordinators of groups and does not
 /// forget one that refuses because the group has moved.
 pub(crate) struct Census {
-    client: BaseProducer<Watch>,
+    client: BaseConsumer<Watch>,
     timeout: Duration,
     operation: &'static str,
 }
@@ -54,7 +58,7 @@ impl Census {
         let ask = |inquiry: &Inquiry<'_, Watch>, number: usize| {
             inquiry.ask_places(&groups[number], number);
         };
-        self.together(groups.len(), ask, |number, places| {
+        self.together(groups.len(), ABREAST, ask, |number, places| {
             for place in &places {
                 place.result.map_err(|code| coded(self.operation, code))?;
             }
@@ -105,7 +109,7 @@ impl Census {
         let ask = |inquiry: &Inquiry<'_, Watch>, number: usize| {
             inquiry.ask_ends(&questions[number].1, number);
         };
-        self.together(questions.len(), ask, |number, places| {
+        self.together(questions.len(), ALONE, ask, |number, places| {
             for place in places {
                 let name = (place.topic, place.partition);
                 let both = ends.entry(name).or_insert(Ok((0, 0)));
@@ -120,10 +124,11 @@ impl Census {
         })
     }
 
-    /// Asks `count` questions, several at a time, and hands each answer on with its number.
+    /// Asks `count` questions, so many `abreast`, and hands each answer on with its number.
     fn together(
         &self,
         count: usize,
+        abreast: usize,
         ask: impl Fn(&Inquiry<'_, Watch>, usize),
         mut take: impl FnMut(usize, Vec<Place>) -> Result<()>,
     ) -> Result<()> {
@@ -131,7 +136,7 @@ impl Census {
         let lost = || refused(Code::OperationTimedOut);
         let inquiry = Inquiry::new(self.client.client(), self.timeout).ok_or_else(lost)?;
         let mut later: VecDeque<usize> = (0..count).collect();
-        for number in later.drain(..count.min(ABREAST)) {
+        for number in later.drain(..count.min(abreast)) {
             ask(&inquiry, number);
         }
         for _ in 0..count {

@@ -75,7 +75,8 @@ async fn publish_through_a_crash(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_the_broker_loses_and_doubles_nothing() {
     let _turn = TURN.lock().await;
-    let transport = connect().await;
+    // The member is to outlast the broker's start, however long that takes here.
+    let transport = connect_to(&url_with("session_timeout=60s&max_poll_interval=120s")).await;
     let (topic, group) = (topic("crash"), group("crash"));
     make(&transport, &topic, 3).await;
     let mut member = Member::join(&transport, &topic, &group).await;

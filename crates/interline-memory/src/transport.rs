@@ -17,15 +17,14 @@ use crate::feed::Feed;
 use crate::link::Link;
 use crate::publisher::Publisher;
 use crate::reader::Reader;
-use crate::store::Store;
+use crate::store::{GENERATION, Store};
 
 /// What this transport can do.
 pub(crate) const CAPABILITIES: Capabilities = {
     let mut capabilities = Capabilities::new(SCHEME);
     capabilities.durability = Durability::Memory;
     capabilities.durability_verified = true;
-    // Two generations of this size.
-    capabilities.dedupe = Dedupe::Last(8_192);
+    capabilities.dedupe = Dedupe::Last(GENERATION);
     capabilities.cadence = Cadence {
         every: Duration::from_millis(100),
         // Events are kept until they are settled: committing by count keeps memory small and warm.

@@ -33,7 +33,7 @@ const EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Redis;
 
 impl Broker for Redis {
-    const NAME: &'static str = interline::redis::SCHEME;
+    const NAME: &'static str = interline_redis::SCHEME;
     const STYLE: Style = Style::Underscore;
     const PARTITIONS: u32 = 12;
     const GOALS: Goals = Goals {

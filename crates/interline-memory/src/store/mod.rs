@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::bell::Bell;
 pub(crate) use self::clock::Clock;
+pub(crate) use self::dedupe::GENERATION;
 pub(crate) use self::group::{GroupStore, Step};
 pub(crate) use self::topic::{Limits, Raw, TopicLog};
 
