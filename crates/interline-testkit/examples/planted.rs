@@ -102,7 +102,8 @@ const ON_SERVERS: &[(&str, &str, &str)] = &[
     (
         "cursor-without-horizon",
         "postgres",
-        "nothing_is_passed_while_many_publish",
+        // The scenario's publishers overlap too little for a server that is quick.
+        "test:overlapping_writers_lose_and_reorder_nothing",
     ),
     (
         "receipt-before-answer",
