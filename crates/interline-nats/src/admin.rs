@@ -84,7 +84,8 @@ impl interline_core::Admin for Admin {
         }
         let mut groups: BTreeMap<Group, (BTreeSet<MemberId>, Vec<PartitionLag>)> = BTreeMap::new();
         for (group, topic) in known(hub, &session, topic).await? {
-            let Some((members, lags)) = progress_of(hub, &session, &group, &topic).await? else {
+            let progress = progress_of(hub, &session, &group, &topic).await;
+            let Some((members, lags)) = or_nothing(progress)? else {
                 continue;
             };
             let info = groups.entry(group).or_default();
@@ -164,7 +165,7 @@ async fn known(
     Ok(or_nothing(found)?.iter().filter_map(pair).collect())
 }
 
-/// A bucket that is not there holds nothing.
+/// A bucket that is not there holds nothing, and no group stands in a topic that is gone.
 fn or_nothing<T: Default>(found: Result<T>) -> Result<T> {
     match found {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(T::default()),
@@ -172,7 +173,8 @@ fn or_nothing<T: Default>(found: Result<T>) -> Result<T> {
     }
 }
 
-/// The members of a group and how far it has come in a topic; nothing if either is gone.
+/// The members of a group and how far it has come in a topic; nothing if the group is gone, and
+/// `NotFound` if the topic is, at whichever question.
 async fn progress_of(
     hub: &Hub,
     session: &Session,
@@ -180,10 +182,7 @@ async fn progress_of(
     topic: &Topic,
 ) -> Result<Option<(BTreeSet<MemberId>, Vec<PartitionLag>)>> {
     let keys = Keys::new(hub.names(), group, topic);
-    let facts = match hub.ask("groups", topic).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        facts => facts?,
-    };
+    let facts = hub.ask("groups", topic).await?;
     let Some((_, beginning)) = keys.beginning(session, "groups").await? else {
         return Ok(None);
     };

@@ -157,7 +157,11 @@ impl interline_core::Admin for Admin {
         let mut infos: Vec<GroupInfo> = Vec::new();
         for facts in topics {
             for group in self.groups_of("groups", &facts.topic).await? {
-                let info = self.survey(&group, &facts).await?;
+                let info = match self.survey(&group, &facts).await {
+                    // Deleted since the topics were listed: no group stands there any more.
+                    Err(gone) if topic.is_none() && gone.kind() == ErrorKind::NotFound => break,
+                    info => info?,
+                };
                 match infos.iter_mut().find(|known| known.group == group) {
                     Some(known) => {
                         known.members = known.members.max(info.members);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use interline_core::{
     Admin, Ensured, ErrorKind, GroupInfo, Pattern, Start, SubscribeSpec, Topic, TopicSpec,
     Transport,
@@ -21,6 +22,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!(a_live_group_is_not_reset),
     scenario!(a_reset_moves_a_group),
     scenario!(a_deleted_group_starts_anew),
+    scenario!(listings_leave_out_what_goes_meanwhile, manage_topics),
 ];
 
 /// A topic is made once; what differs later is reported and changed by nobody.
@@ -244,4 +246,45 @@ async fn a_deleted_group_starts_anew(harness: &Harness) -> Verdict {
     tokio::time::timeout(Duration::from_secs(30), again.leave())
         .await
         .map_err(|_| Breach::new("leaving took half a minute"))?
+}
+
+/// Topics that are deleted while topics and groups are listed make no listing fail.
+async fn listings_leave_out_what_goes_meanwhile(harness: &Harness) -> Verdict {
+    let scene = Scene::new(harness, 1).await?;
+    let admin = scene.transport.admin();
+    let mut topics = Vec::new();
+    for _ in 0..16 {
+        topics.push(harness.fresh_topic("conf.going")?);
+    }
+    let specs = topics.iter().cloned().map(TopicSpec::new);
+    admin
+        .ensure(specs.map(|spec| spec.partitions(1)).collect())
+        .await?;
+    let patterns = topics.iter().map(|topic| Pattern::exact(topic.as_str()));
+    let spec = SubscribeSpec::new(scene.group.clone(), patterns.collect());
+    let one = Member::join(harness, &scene.transport, spec).await?;
+    one.owns(topics.len()).await?;
+    one.commit().await?;
+    one.leave().await?;
+    let deleting = async {
+        for topic in &topics {
+            admin.delete_topic(topic).await?;
+        }
+        Ok::<_, Breach>(())
+    };
+    let listing = (0..4).map(|_| list_on(scene.transport.admin()));
+    tokio::select! {
+        deleted = deleting => deleted,
+        failed = try_join_all(listing) => failed.map(drop),
+    }
+}
+
+/// Lists topics and groups until that fails.
+async fn list_on(admin: impl Admin) -> Verdict {
+    loop {
+        admin.groups(None).await?;
+        admin.topics(&Pattern::ANY).await?;
+        // Memory answers without waiting.
+        tokio::task::yield_now().await;
+    }
 }
