@@ -361,7 +361,7 @@ pub struct Publish {
 }
 
 /// How an event leaves.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Via {
     Publisher(AnyPublisher),
     /// Nothing was published yet: it makes the publisher.
@@ -369,8 +369,8 @@ enum Via {
 }
 
 impl Via {
-    fn enqueue(&self, outgoing: Outgoing) -> BoxFuture<'static, Result<Receipt>> {
-        match self.clone() {
+    fn enqueue(self, outgoing: Outgoing) -> BoxFuture<'static, Result<Receipt>> {
+        match self {
             Self::Publisher(publisher) => publisher.enqueue_owned(vec![outgoing]),
             Self::Bus(bus) => {
                 Box::pin(async move { bus.publisher().await?.enqueue(vec![outgoing]).await })
@@ -507,10 +507,10 @@ impl Future for Publishing {
                     {
                         return Poll::Ready(outcome.into_result());
                     }
-                    self.0 = match event.take() {
-                        Some(event) => Step::Handing(via.enqueue(event)),
-                        None => Step::Refused(None),
-                    };
+                    let fresh = std::mem::replace(&mut self.0, Step::Refused(None));
+                    if let Step::Fresh(via, Some(event)) = fresh {
+                        self.0 = Step::Handing(via.enqueue(event));
+                    }
                 }
                 Step::Refused(error) => {
                     let error = error.take();

@@ -58,18 +58,17 @@ impl Publisher {
     /// its thread run. What counts is events, so that readers follow while those are still in the
     /// processor's cache.
     async fn take_turns(&self, events: usize) {
-        for _ in 0..self.turns(events) {
+        let before = self.offered.load(Ordering::Relaxed);
+        self.offer(before, events);
+        for _ in 0..turns(before, events) {
             coop::consume_budget().await;
         }
     }
 
-    /// How many turns end with so many more events.
-    fn turns(&self, events: usize) -> u64 {
-        let before = self.offered.load(Ordering::Relaxed);
-        let after = before + events as u64;
+    fn offer(&self, before: u64, events: usize) {
         // Callers at the same time may count a turn less, which costs nobody anything.
-        self.offered.store(after, Ordering::Relaxed);
-        after / EVENTS_PER_TURN - before / EVENTS_PER_TURN
+        self.offered
+            .store(before + events as u64, Ordering::Relaxed);
     }
 
     /// Waits until there is room; an error if none comes in time.
@@ -114,6 +113,11 @@ impl Publisher {
     }
 }
 
+/// How many turns end with so many events more than `before`.
+fn turns(before: u64, events: usize) -> u64 {
+    (before + events as u64) / EVENTS_PER_TURN - before / EVENTS_PER_TURN
+}
+
 impl interline_core::Publisher for Publisher {
     async fn enqueue(&self, batch: Vec<Outgoing>) -> Result<Receipt> {
         self.take_turns(batch.len()).await;
@@ -138,10 +142,9 @@ impl interline_core::Publisher for Publisher {
     }
 
     fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome> {
+        let before = self.offered.load(Ordering::Relaxed);
         // A turn that ends here is taken by `enqueue`, which can wait.
-        if self.offered.load(Ordering::Relaxed) % EVENTS_PER_TURN == EVENTS_PER_TURN - 1
-            || self.link.is_closed()
-        {
+        if turns(before, 1) > 0 || self.link.is_closed() {
             return None;
         }
         let log = self.link.store.topic(&event.as_ref()?.topic)?;
@@ -149,7 +152,7 @@ impl interline_core::Publisher for Publisher {
             return None;
         }
         let event = event.take()?;
-        self.turns(1);
+        self.offer(before, 1);
         let bytes = event.envelope.payload().map_or(0, |payload| payload.len());
         self.tally.sent(1, bytes);
         let now = self.link.store.clock.millis(Instant::now());

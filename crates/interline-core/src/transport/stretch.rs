@@ -70,12 +70,6 @@ impl From<Vec<Recorded>> for Stretch {
     }
 }
 
-impl FromIterator<Recorded> for Stretch {
-    fn from_iter<I: IntoIterator<Item = Recorded>>(records: I) -> Self {
-        Vec::from_iter(records).into()
-    }
-}
-
 impl Deref for Stretch {
     type Target = [Recorded];
 

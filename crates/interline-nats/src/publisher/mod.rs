@@ -143,17 +143,13 @@ impl Publisher {
         topics: &HashMap<Topic, Result<Arc<Facts>>>,
     ) -> Vec<Entry> {
         let capabilities = &self.shared.hub.capabilities;
-        let mut last: Option<(Topic, &Result<Arc<Facts>>)> = None;
+        let mut last: Option<(&Topic, &Result<Arc<Facts>>)> = None;
         let entry = |outgoing: Outgoing| {
             // Batches mostly go to one topic.
-            if last
-                .as_ref()
-                .is_none_or(|(topic, _)| *topic != outgoing.topic)
-            {
-                let found = topics.get_key_value(&outgoing.topic);
-                last = found.map(|(topic, facts)| (topic.clone(), facts));
+            if last.is_none_or(|(topic, _)| *topic != outgoing.topic) {
+                last = topics.get_key_value(&outgoing.topic);
             }
-            let facts = match &last {
+            let facts = match last {
                 Some((_, Ok(facts))) => Ok(Arc::clone(facts)),
                 Some((_, Err(error))) => Err(error.again()),
                 // Every topic of the batch was asked for.
