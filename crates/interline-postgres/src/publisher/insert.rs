@@ -35,7 +35,7 @@ const FRESH: &str = "with g as materialized (
     where (select g.stores from g) order by u.o
     returning id
 )
-select r.*, case when r.stores then {done} end from (select
+select r.ids, r.stored, r.absent, r.turn, case when r.stores then {done} end from (select
     (select array_agg(i.id order by i.id) from i) as ids,
     null::int8[] as stored, null::int8[] as absent,
     (select g.turn from g) as turn,
@@ -64,7 +64,7 @@ const CAREFUL: &str = "with u as materialized (
     select f.topic, f.part, f.key, f.headers, f.payload from f order by f.o
     returning id
 )
-select r.*, case when r.turn then {done} end from (select
+select r.ids, r.stored, r.absent, r.turn, case when r.turn then {done} end from (select
     (select array_agg(i.id order by i.id) from i) as ids,
     (select coalesce(array_agg(f.o order by f.o), '{}') from f) as stored,
     (select array_agg(u.o) from u where not exists (select from k where k.o = u.o)) as absent,
@@ -77,37 +77,25 @@ const TURN: &str = "current_setting('interline.batch') = $7::text";
 const DONE: &str = "set_config('interline.batch', $8::text, false)";
 
 /// What became of a batch.
-pub(super) struct Answer {
+pub(super) enum Answer {
+    /// It did not run, since the batch before it was not stored.
+    Behind,
+    /// Nothing was stored, since it has copies or a topic that is gone: it is to be sent with care.
+    Refused,
+    Told(Told),
+}
+
+/// What became of each event of a batch.
+pub(super) struct Told {
     /// The ids of what was stored, ascending.
     pub(super) ids: Vec<i64>,
     /// Its places in the batch from 1, ascending; nothing for all of them.
     stored: Option<Vec<i64>>,
     /// The places of events whose topic is gone.
     pub(super) absent: Vec<i64>,
-    /// Whether the batch before it was stored, so that this one ran.
-    pub(super) turn: bool,
 }
 
-impl Answer {
-    fn refused() -> Self {
-        Self {
-            ids: Vec::new(),
-            stored: None,
-            absent: Vec::new(),
-            turn: true,
-        }
-    }
-
-    /// Whether nothing was stored, since the batch has copies or a topic that is gone.
-    pub(super) fn is_refused(&self) -> bool {
-        self.turn && self.stored.is_none() && self.ids.is_empty()
-    }
-
-    /// Whether it tells what became of each event.
-    pub(super) fn is_told(&self) -> bool {
-        self.turn && !self.is_refused()
-    }
-
+impl Told {
     /// What became of the event at `place`, if its topic is there.
     pub(super) fn outcome(&self, link: &Link, row: &Row, place: i64) -> Outcome {
         let at = match &self.stored {
@@ -162,9 +150,7 @@ impl Statements {
             return answer(&client.query_one(&self.careful, &parameters).await?);
         }
         match client.query_one(&self.fresh, &parameters).await {
-            Err(cause) if cause.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-                Ok(Answer::refused())
-            }
+            Err(cause) if cause.code() == Some(&SqlState::UNIQUE_VIOLATION) => Ok(Answer::Refused),
             row => answer(&row?),
         }
     }
@@ -175,12 +161,13 @@ pub(super) fn alone_sql() -> String {
     CAREFUL.replace("{turn}", "true").replace("{done}", "null")
 }
 
-/// Stores a batch in a transaction of somebody else.
+/// Stores a batch in a transaction of somebody else; nothing if the server has not answered with
+/// the one row of the statement.
 pub(super) async fn within(
     transaction: &Transaction<'_>,
     sql: &str,
     batch: &Batch,
-) -> Result<Answer, tokio_postgres::Error> {
+) -> Result<Option<Told>, tokio_postgres::Error> {
     let columns = columns(batch);
     let typed = |column: &Column<'_>| column.array();
     let types = columns.each_ref().map(typed);
@@ -191,23 +178,27 @@ pub(super) async fn within(
         .collect();
     // Typed, it needs no statement prepared in a session that is not ours.
     let rows = transaction.query_typed(sql, &parameters).await?;
-    match rows.first() {
-        Some(row) => answer(row),
-        None => Ok(Answer {
-            ids: Vec::new(),
-            stored: None,
-            absent: Vec::new(),
-            turn: false,
-        }),
-    }
+    rows.first().map(told).transpose()
 }
 
 fn answer(row: &tokio_postgres::Row) -> Result<Answer, tokio_postgres::Error> {
+    if !row.try_get::<_, bool>(3)? {
+        return Ok(Answer::Behind);
+    }
+    let told = told(row)?;
+    let is_refused = told.stored.is_none() && told.ids.is_empty();
+    Ok(if is_refused {
+        Answer::Refused
+    } else {
+        Answer::Told(told)
+    })
+}
+
+fn told(row: &tokio_postgres::Row) -> Result<Told, tokio_postgres::Error> {
     let list = |at: usize| row.try_get::<_, Option<Vec<i64>>>(at);
-    Ok(Answer {
+    Ok(Told {
         ids: list(0)?.unwrap_or_default(),
         stored: list(1)?,
         absent: list(2)?.unwrap_or_default(),
-        turn: row.try_get(3)?,
     })
 }

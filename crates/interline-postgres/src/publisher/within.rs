@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use interline_core::{Outcome, Outgoing, Receipt, Result};
+use interline_core::{ErrorKind, Outcome, Outgoing, Receipt, Result};
 use interline_transport::window::Places;
 use tokio::time::Instant;
 use tokio_postgres::Transaction;
@@ -11,7 +11,7 @@ use tokio_postgres::Transaction;
 use super::call::Call;
 use super::columns::Batch;
 use super::{insert, rows};
-use crate::error::{missing_topic, postgres};
+use crate::error::{error, missing_topic, postgres};
 use crate::transport::Transport;
 
 /// Publishes events in a transaction of the caller: they are there if it commits, and were never
@@ -84,13 +84,18 @@ pub async fn publish_in(
     let mut outcomes = Vec::with_capacity(batch.events);
     if batch.events > 0 {
         let sql = link.resolved.schema.sql(&insert::alone_sql());
-        let answer = insert::within(transaction, &sql, &batch).await;
-        let answer = answer.map_err(|error| postgres("publish", error))?;
+        let told = insert::within(transaction, &sql, &batch).await;
+        let told = told.map_err(|cause| postgres("publish", cause))?;
+        let odd = "the server answered in another form than asked for";
+        let told = told.ok_or_else(|| {
+            let remedy = "check that nothing stands between client and server that changes answers";
+            error(ErrorKind::Protocol, "publish", odd, remedy)
+        })?;
         for ((call, at), place) in batch.iter().zip(1..) {
-            if answer.absent.contains(&place) {
+            if told.absent.contains(&place) {
                 return Err(missing_topic("publish", &call.events[at].topic));
             }
-            outcomes.push((at, answer.outcome(link, &call.rows[at], place)));
+            outcomes.push((at, told.outcome(link, &call.rows[at], place)));
         }
     }
     if let Some(settled) = call.settle(outcomes) {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::call::Chunk;
 use super::columns::Batch;
-use super::insert::{Answer, Statements};
+use super::insert::{Answer, Statements, Told};
 use super::ledger::Ledger;
 use crate::error::{error, missing_topic, postgres};
 use crate::link::Link;
@@ -174,24 +174,24 @@ impl Writer {
             line.batches.pop_front();
         }
         let error = match answer {
-            Ok(answer) if answer.is_told() => {
+            Ok(Answer::Told(told)) => {
                 self.failures = 0;
                 if let Some(line) = &mut self.line {
-                    line.is_careful = answer.ids.len() < batch.events;
+                    line.is_careful = told.ids.len() < batch.events;
                 }
-                self.settle(&batch, &answer).await;
+                self.settle(&batch, &told).await;
                 return Ok(());
             }
-            Ok(answer) if answer.is_refused() || self.is_behind() => {
-                self.again(batch);
-                return Ok(());
-            }
-            Ok(_) => error(
+            Ok(Answer::Behind) if !self.follows_refused() => error(
                 ErrorKind::Unavailable,
                 "publish",
                 "a batch before it failed",
                 "it is tried again by itself",
             ),
+            Ok(Answer::Refused | Answer::Behind) => {
+                self.again(batch);
+                return Ok(());
+            }
             Err(cause) => {
                 // What the server says while it goes away tells nothing of the statement.
                 let is_lost = cause
@@ -218,8 +218,8 @@ impl Writer {
         self.failed(Vec::new(), error)
     }
 
-    /// Whether a batch that did not run was behind one that was refused.
-    fn is_behind(&self) -> bool {
+    /// Whether a batch that did not run follows one that was refused.
+    fn follows_refused(&self) -> bool {
         self.line
             .as_ref()
             .is_some_and(|line| !line.again.is_empty())
@@ -263,7 +263,7 @@ impl Writer {
             // An answer may have come all the same.
             while let Some((batch, answer)) = line.flights.next().await {
                 match answer {
-                    Ok(answer) if answer.is_told() => self.settle(&batch, &answer).await,
+                    Ok(Answer::Told(told)) => self.settle(&batch, &told).await,
                     _ => chunks.extend(batch.chunks),
                 }
             }
@@ -294,23 +294,23 @@ impl Writer {
         self.lost(Vec::new(), late).await
     }
 
-    async fn settle(&mut self, batch: &Batch, answer: &Answer) {
+    async fn settle(&mut self, batch: &Batch, told: &Told) {
         let mut absent = Vec::new();
         let mut place = 0;
         for chunk in &batch.chunks {
             let mut outcomes = Vec::with_capacity(chunk.len());
             for at in chunk.from..chunk.to {
                 place += 1;
-                if answer.absent.contains(&place) {
+                if told.absent.contains(&place) {
                     absent.push((Arc::clone(&chunk.call), at));
                     continue;
                 }
                 let row = &chunk.call.rows[at];
-                outcomes.push((at, answer.outcome(&self.link, row, place)));
+                outcomes.push((at, told.outcome(&self.link, row, place)));
             }
             self.ledger.finish(&chunk.call, chunk.call.settle(outcomes));
         }
-        if !answer.ids.is_empty() {
+        if !told.ids.is_empty() {
             self.link.horizon.published();
         }
         if absent.is_empty() {
