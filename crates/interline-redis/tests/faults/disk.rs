@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use interline_core::{
-    AnyTransport, Durability, Outcome, Outgoing, Publisher, PublisherOptions, Topic, Transport as _,
+    AnyTransport, Durability, Outcome, Outgoing, PublisherOptions, Topic, Transport as _,
 };
 use interline_redis::native;
 use tokio::time::timeout;
 
 use super::proxy::{Disk, Proxy};
 use super::support::{
-    Raw, any_publisher, batch, connect, connect_to, content, event, make, outcomes, publisher,
-    refusal, topic, url_with, within,
+    Raw, any_publisher, batch, connect, connect_to, content, enqueued, event, make, outcomes,
+    publisher, refusal, topic, url_with, within,
 };
-use super::{server, turn};
+use super::{publisher_of, server, turn};
 
 const DISK: &str = "min_durability=D2";
 
@@ -21,6 +21,16 @@ const DISK: &str = "min_durability=D2";
 async fn can_wait(raw: &Raw) -> bool {
     let found = raw.run("COMMAND", "LIST FILTERBY PATTERN waitaof").await;
     found.array_len() == Some(1)
+}
+
+/// Whether the server can be asked to wait for its disk; one that cannot syncs before it answers
+/// from here on.
+async fn wait_or_sync(raw: &Raw) -> bool {
+    let can_wait = can_wait(raw).await;
+    if !can_wait {
+        raw.run("CONFIG", "SET appendfsync always").await;
+    }
+    can_wait
 }
 
 /// How often the server was asked to wait for its disk.
@@ -49,12 +59,11 @@ async fn the_disk_is_waited_for_where_that_is_wanted() {
     let topic = topic("synced");
     make(&plain, &topic, 3).await;
     if !can_wait(&raw).await {
-        // Such a server has to sync before it answers.
         let refused = refusal(&url_with(DISK)).await;
         let remedy = refused.remedy_text().unwrap();
         assert!(remedy.contains("appendfsync always") && remedy.contains("7.2"));
-        raw.run("CONFIG", "SET appendfsync always").await;
     }
+    wait_or_sync(&raw).await;
     let transport = connect_to(&url_with(DISK)).await;
     let capabilities = transport.capabilities();
     assert_eq!(capabilities.durability, Durability::Disk);
@@ -64,7 +73,7 @@ async fn the_disk_is_waited_for_where_that_is_wanted() {
     let mut receipts = Vec::new();
     for number in 0..500 {
         let one = vec![Outgoing::new(topic.clone(), event(number, 20))];
-        receipts.push(within(all.enqueue(one)).await.unwrap());
+        receipts.push(enqueued(&all, one).await);
     }
     for receipt in receipts {
         assert_eq!(level(&within(receipt).await[0]), Some(Durability::Disk));
@@ -78,10 +87,7 @@ async fn the_disk_is_waited_for_where_that_is_wanted() {
 async fn one_publisher_may_wait_for_the_disk_and_another_not() {
     let _turn = turn().await;
     let raw = Raw::connect().await;
-    let always = !can_wait(&raw).await;
-    if always {
-        raw.run("CONFIG", "SET appendfsync always").await;
-    }
+    let always = !wait_or_sync(&raw).await;
     let transport = connect().await;
     let topic = topic("choice");
     make(&transport, &topic, 1).await;
@@ -111,18 +117,14 @@ async fn one_publisher_may_wait_for_the_disk_and_another_not() {
 async fn cut_waits_for_the_disk_begin_again() {
     let _turn = turn().await;
     let raw = Raw::connect().await;
-    if !can_wait(&raw).await {
-        raw.run("CONFIG", "SET appendfsync always").await;
-    }
+    wait_or_sync(&raw).await;
     let transport = connect_to(&url_with(DISK)).await;
     let topic = topic("cut-waits");
     make(&transport, &topic, 2).await;
     let publisher = publisher(&transport).await;
     for round in 0..10 {
         let numbers = round * 100..(round + 1) * 100;
-        let receipt = within(publisher.enqueue(batch(&topic, numbers)))
-            .await
-            .unwrap();
+        let receipt = enqueued(&publisher, batch(&topic, numbers)).await;
         raw.run("CLIENT", "KILL TYPE normal SKIPME yes").await;
         let stored = within(receipt).await;
         assert!(stored.iter().all(|o| level(o) == Some(Durability::Disk)));
@@ -141,16 +143,12 @@ async fn what_is_on_no_disk_in_time_is_unknown() {
         assert!(refusal(&url_with(DISK)).await.remedy_text().is_some());
         return;
     }
-    let options = PublisherOptions {
-        publish_timeout: Duration::from_secs(1),
-        ..PublisherOptions::default()
-    };
     let mut tried = 0;
     let cause = within(async {
         loop {
             raw.run("CONFIG", "SET appendfsync everysec").await;
             let transport = connect_to(&url_with(DISK)).await;
-            let publisher = transport.publisher(options.clone()).await.unwrap();
+            let publisher = publisher_of(&transport, Duration::from_secs(1)).await;
             // From here on nothing is synced. Whoever asks for that now waits no more.
             raw.run("CONFIG", "SET appendfsync no").await;
             tried += 1;
@@ -175,10 +173,7 @@ async fn what_is_on_no_disk_in_time_is_unknown() {
 async fn a_crash_loses_nothing_that_was_on_the_disk() {
     let _turn = turn().await;
     let raw = Raw::connect().await;
-    let can_wait = can_wait(&raw).await;
-    if !can_wait {
-        raw.run("CONFIG", "SET appendfsync always").await;
-    }
+    let can_wait = wait_or_sync(&raw).await;
     let transport = connect_to(&url_with(DISK)).await;
     let topic = topic("disk-crash");
     make(&transport, &topic, 3).await;
@@ -187,7 +182,7 @@ async fn a_crash_loses_nothing_that_was_on_the_disk() {
     let mut receipts = Vec::new();
     for start in (100..8_000).step_by(100) {
         let numbers = batch(&topic, start..start + 100);
-        receipts.push(within(publisher.enqueue(numbers)).await.unwrap());
+        receipts.push(enqueued(&publisher, numbers).await);
         if start % 2_000 == 1_000 {
             // Killed amid writing: only what was told counts.
             server("KILL").await;
@@ -224,11 +219,7 @@ async fn through_proxy(what: &str, patience: Duration) -> (Topic, Proxy, native:
     let transport = connect_to(&proxy.url).await;
     assert_eq!(transport.capabilities().durability, Durability::Disk);
     make(&transport, &topic, 1).await;
-    let options = PublisherOptions {
-        publish_timeout: patience,
-        ..PublisherOptions::default()
-    };
-    let publisher = within(transport.publisher(options)).await.unwrap();
+    let publisher = publisher_of(&transport, patience).await;
     (topic, proxy, publisher)
 }
 
@@ -237,9 +228,7 @@ async fn an_answer_waits_as_long_as_the_disk_does() {
     let _turn = turn().await;
     let (topic, mut proxy, publisher) = through_proxy("stuck", Duration::from_secs(60)).await;
     proxy.disk.send_replace(Disk::Stuck);
-    let mut receipt = within(publisher.enqueue(batch(&topic, 0..10)))
-        .await
-        .unwrap();
+    let mut receipt = enqueued(&publisher, batch(&topic, 0..10)).await;
     let plain = connect().await;
     within(async { while content(&plain, &topic).await.unwrap().len() < 10 {} }).await;
     // Stored, and nobody is told so yet.

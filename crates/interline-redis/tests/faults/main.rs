@@ -16,11 +16,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use interline_core::{
-    Committed, Durability, ErrorKind, Outcome, Publisher, PublisherOptions, State, Transport as _,
+    Committed, Durability, ErrorKind, Outcome, PublisherOptions, State, Transport as _,
 };
+use interline_redis::{Transport, native};
 use support::{
-    Member, Raw, batch, connect, connect_to, content, group, make, outcomes, publish, publisher,
-    refusal, topic, url_with, within,
+    Member, Raw, batch, connect, connect_to, content, enqueued, group, make, outcomes, publish,
+    publisher, refusal, topic, url_with, within,
 };
 use tokio::sync::MutexGuard;
 
@@ -71,6 +72,15 @@ async fn server(verb: &str) {
     assert!(status.success(), "{verb}: {status}");
 }
 
+/// A publisher that gives an event up after `publish_timeout`.
+async fn publisher_of(transport: &Transport, publish_timeout: Duration) -> native::Publisher {
+    let options = PublisherOptions {
+        publish_timeout,
+        ..PublisherOptions::default()
+    };
+    within(transport.publisher(options)).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_connections_lose_and_double_nothing() {
     let _turn = turn().await;
@@ -82,11 +92,7 @@ async fn cut_connections_lose_and_double_nothing() {
     let raw = Raw::connect().await;
     let mut receipts = Vec::new();
     for start in (0..30_000).step_by(100) {
-        receipts.push(
-            within(publisher.enqueue(batch(&topic, start..start + 100)))
-                .await
-                .unwrap(),
-        );
+        receipts.push(enqueued(&publisher, batch(&topic, start..start + 100)).await);
         if start % 1_000 == 500 {
             raw.run("CLIENT", "KILL TYPE normal SKIPME yes").await;
         }
@@ -141,11 +147,7 @@ async fn a_full_memory_refuses_events_and_takes_checkpoints() {
     publish(&transport, &topic, 0..100).await;
     let mut member = Member::join(&transport, &topic, &group).await;
     member.read_to(100).await;
-    let options = PublisherOptions {
-        publish_timeout: Duration::from_millis(500),
-        ..PublisherOptions::default()
-    };
-    let impatient = transport.publisher(options).await.unwrap();
+    let impatient = publisher_of(&transport, Duration::from_millis(500)).await;
     let patient = publisher(&transport).await;
     let raw = Raw::connect().await;
     raw.run("CONFIG", "SET maxmemory 1").await;
@@ -164,9 +166,7 @@ async fn a_full_memory_refuses_events_and_takes_checkpoints() {
             other => panic!("{other:?}"),
         }
     }
-    let waiting = within(patient.enqueue(batch(&topic, 110..120)))
-        .await
-        .unwrap();
+    let waiting = enqueued(&patient, batch(&topic, 110..120)).await;
     let answers = member.commit().await;
     assert!(
         answers.iter().all(|answer| *answer == Committed::Applied),
@@ -301,18 +301,10 @@ async fn every_outcome_of_a_long_outage_is_true() {
     let transport = connect().await;
     let topic = topic("outage");
     make(&transport, &topic, 3).await;
-    let options = PublisherOptions {
-        publish_timeout: Duration::from_secs(2),
-        ..PublisherOptions::default()
-    };
-    let publisher = transport.publisher(options).await.unwrap();
+    let publisher = publisher_of(&transport, Duration::from_secs(2)).await;
     let mut receipts = Vec::new();
     for start in (0..20_000).step_by(100) {
-        receipts.push(
-            within(publisher.enqueue(batch(&topic, start..start + 100)))
-                .await
-                .unwrap(),
-        );
+        receipts.push(enqueued(&publisher, batch(&topic, start..start + 100)).await);
         if start == 10_000 {
             kill_when_written().await;
         }
@@ -363,11 +355,7 @@ async fn a_crash_of_the_server_loses_and_doubles_nothing() {
     let publisher = publisher(&transport).await;
     let mut receipts = Vec::new();
     for start in (0..20_000).step_by(100) {
-        receipts.push(
-            within(publisher.enqueue(batch(&topic, start..start + 100)))
-                .await
-                .unwrap(),
-        );
+        receipts.push(enqueued(&publisher, batch(&topic, start..start + 100)).await);
         if start % 5_000 == 2_500 {
             kill_when_written().await;
             server("START").await;

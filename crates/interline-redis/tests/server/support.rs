@@ -10,8 +10,8 @@ use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value};
 use interline_core::{
     Admin, AnyPublisher, AnyTransport, Budget, Checkpoint, Committed, Control, Envelope, Feed,
     Fence, Group, Kind, Outcome, Outgoing, Partition, Pattern, Position, Progress, Publisher,
-    PublisherOptions, ReadSpec, Reader, Result, Signal, Start, SubscribeSpec, Topic, TopicSpec,
-    Transport as _, Until,
+    PublisherOptions, ReadSpec, Reader, Receipt, Result, Signal, Start, SubscribeSpec, Topic,
+    TopicSpec, Transport as _, Until,
 };
 use interline_redis::{Transport, native};
 
@@ -94,9 +94,13 @@ pub(crate) fn batch(topic: &Topic, numbers: std::ops::Range<usize>) -> Vec<Outgo
         .collect()
 }
 
+/// Events on their way.
+pub(crate) async fn enqueued(publisher: &impl Publisher, batch: Vec<Outgoing>) -> Receipt {
+    within(publisher.enqueue(batch)).await.unwrap()
+}
+
 pub(crate) async fn outcomes(publisher: &impl Publisher, batch: Vec<Outgoing>) -> Vec<Outcome> {
-    let receipt = within(publisher.enqueue(batch)).await.unwrap();
-    within(receipt).await
+    within(enqueued(publisher, batch).await).await
 }
 
 /// Publishes events with these numbers and expects each to be stored.
