@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use interline_bus::{Bus, GroupBuilder, Handled, State, Workers};
+use interline_bus::{Bus, Delivery, Extract, GroupBuilder, Handled, Setup, State, Workers};
 use interline_core::{Envelope, EventId, Outgoing, Publisher, PublisherOptions, Topic, Transport};
+use interline_reliability::Failure;
 use tokio::sync::{Notify, mpsc};
 
 use crate::Result;
@@ -118,12 +119,26 @@ fn fresh(envelope: &Envelope) -> Envelope {
     envelope.clone().with_id(EventId::new())
 }
 
+/// A delivery that was counted where it lies; a handle to the count for each would be a cost that
+/// the loop beside it does not have.
+struct Counted;
+
+impl Extract for Counted {
+    type Source = Count;
+
+    fn source(setup: &Setup) -> interline_core::Result<Count> {
+        State::source(setup)
+    }
+
+    fn extract(count: &Count, _: &Delivery<'_>) -> std::result::Result<Self, Failure> {
+        count.one();
+        Ok(Self)
+    }
+}
+
 /// A handler of every type that is done at once.
 pub(crate) fn at_once(group: GroupBuilder) -> GroupBuilder {
-    group.on_raw("*", |State(count): State<Count>| {
-        count.one();
-        std::future::ready(Handled::Ok(()))
-    })
+    group.on_raw("*", |_: Counted| std::future::ready(Handled::Ok(())))
 }
 
 /// Publishes `events` in batches while a group handles them, on one thread.
