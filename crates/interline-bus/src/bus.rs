@@ -4,24 +4,21 @@ use std::any::TypeId;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::FixedState;
 use interline_core::{
-    AnyAdmin, AnyPublisher, AnyTransport, AttributeValue, BoxFuture, ByteString, Capabilities,
-    Codec, Envelope, Error, ErrorKind, Event, EventId, HeaderName, Key, Kind, Outcome, Outgoing,
-    Pattern, Publisher, PublisherOptions, PublisherStats, Receipt, Result, State, Timestamp, Topic,
-    Transport, extension,
+    AnyAdmin, AnyPublisher, AnyTransport, ByteString, Capabilities, Codec, Envelope, Error,
+    ErrorKind, Event, EventId, Key, Kind, Outcome, Outgoing, Pattern, Publisher, PublisherOptions,
+    PublisherStats, Receipt, Result, State, Timestamp, Topic, Transport,
 };
 use tokio::sync::OnceCell;
 
 use crate::group::GroupBuilder;
 use crate::handler::Witness;
+use crate::publish::{Publish, Via};
 use crate::replay::Replay;
 
 /// One bus over one transport: publishes typed events and starts groups of handlers.
@@ -150,14 +147,19 @@ impl Bus {
         reason = "a published fact is handed over"
     )]
     pub fn publish<E: Event>(&self, event: E) -> Publish {
-        Publish {
-            via: match self.0.link.publisher.get() {
-                Some(publisher) => Via::Publisher(publisher.clone()),
-                None => Via::Bus(self.clone()),
-            },
-            outgoing: self
-                .declared::<E>()
-                .and_then(|declared| declared.into_outgoing(&event, Timestamp::now())),
+        let via = match self.0.link.publisher.get() {
+            Some(publisher) => Via::Publisher(publisher.clone()),
+            None => Via::Bus(self.clone()),
+        };
+        let parts = self
+            .declared::<E>()
+            .and_then(|declared| Ok((declared, encoded(&event)?)));
+        // Made where it stays: moving an event is much of what publishing one costs.
+        match parts {
+            Ok((declared, encoded)) => {
+                Publish::of(via, declared.outgoing(encoded, Timestamp::now()))
+            }
+            Err(error) => Publish::refused(error),
         }
     }
 
@@ -186,7 +188,7 @@ impl Bus {
         // Collecting results forgets how many there are, and a growing vector moves every event.
         let mut batch = Vec::with_capacity(events.size_hint().0);
         for event in events {
-            batch.push(declared.outgoing(&event, now)?);
+            batch.push(declared.clone().outgoing(encoded(&event)?, now));
         }
         self.publisher().await?.enqueue(batch).await
     }
@@ -311,21 +313,18 @@ impl Bus {
 }
 
 impl Declared {
-    /// The same without counting another reference: for one event that is much of the cost.
-    fn into_outgoing<E: Event>(self, event: &E, now: Timestamp) -> Result<Outgoing> {
-        let (key, payload) = encoded(event)?;
+    fn outgoing(self, (key, payload): Encoded, now: Timestamp) -> Outgoing {
         let Self { kind, topic } = self;
         let envelope = Envelope::from_parts(EventId::at(now), kind, Some(now), key, Some(payload));
-        Ok(Outgoing::new(topic, envelope))
-    }
-
-    fn outgoing<E: Event>(&self, event: &E, now: Timestamp) -> Result<Outgoing> {
-        self.clone().into_outgoing(event, now)
+        Outgoing::new(topic, envelope)
     }
 }
 
-/// Key and payload; payloads share a buffer, so that small ones do not cost an allocation each.
-fn encoded<E: Event>(event: &E) -> Result<(Option<Key>, Bytes)> {
+/// What an event gives: its key and its payload.
+type Encoded = (Option<Key>, Bytes);
+
+/// Payloads share a buffer, so that small ones do not cost an allocation each.
+fn encoded<E: Event>(event: &E) -> Result<Encoded> {
     const ARENA: usize = 64 << 10;
     thread_local! {
         static BUFFER: RefCell<BytesMut> = RefCell::default();
@@ -349,185 +348,5 @@ impl fmt::Debug for Bus {
             .field("transport", self.transport())
             .field("source", &self.0.source)
             .finish_non_exhaustive()
-    }
-}
-
-/// An event about to be published; it is sent when awaited.
-#[derive(Debug)]
-#[must_use = "nothing is published before it is awaited"]
-pub struct Publish {
-    via: Via,
-    outgoing: Result<Outgoing>,
-}
-
-/// How an event leaves.
-#[derive(Debug)]
-enum Via {
-    Publisher(AnyPublisher),
-    /// Nothing was published yet: it makes the publisher.
-    Bus(Bus),
-}
-
-impl Via {
-    fn enqueue(self, outgoing: Outgoing) -> BoxFuture<'static, Result<Receipt>> {
-        match self {
-            Self::Publisher(publisher) => publisher.enqueue_owned(vec![outgoing]),
-            Self::Bus(bus) => {
-                Box::pin(async move { bus.publisher().await?.enqueue(vec![outgoing]).await })
-            }
-        }
-    }
-}
-
-impl Publish {
-    fn change(mut self, change: impl FnOnce(Outgoing) -> Result<Outgoing>) -> Self {
-        self.outgoing = self.outgoing.and_then(change);
-        self
-    }
-
-    fn set(self, set: impl FnOnce(&mut Envelope) -> Result<()>) -> Self {
-        self.change(|mut outgoing| {
-            set(&mut outgoing.envelope)?;
-            Ok(outgoing)
-        })
-    }
-
-    /// Sets the id; publishing again under the same id is recognised where the transport can.
-    pub fn id(self, id: EventId) -> Self {
-        self.change(|mut outgoing| {
-            outgoing.envelope = outgoing.envelope.with_id(id);
-            Ok(outgoing)
-        })
-    }
-
-    /// Publishes to another topic than that of the type.
-    pub fn topic(self, topic: Topic) -> Self {
-        self.change(|mut outgoing| {
-            outgoing.topic = topic;
-            Ok(outgoing)
-        })
-    }
-
-    /// Replaces the key that the event gives.
-    pub fn key(self, key: impl Into<Key>) -> Self {
-        self.change(|mut outgoing| {
-            outgoing.envelope = outgoing.envelope.with_key(Some(key.into()));
-            Ok(outgoing)
-        })
-    }
-
-    /// Sets what the event is about.
-    pub fn subject(self, subject: impl Into<ByteString>) -> Self {
-        self.set(|envelope| {
-            envelope.set_subject(subject);
-            Ok(())
-        })
-    }
-
-    /// Sets an extension attribute.
-    pub fn attribute(self, name: impl Into<ByteString>, value: impl Into<AttributeValue>) -> Self {
-        self.set(|envelope| envelope.set_attribute(name, value))
-    }
-
-    /// Sets the tenant.
-    pub fn tenant(self, tenant: impl Into<ByteString>) -> Self {
-        self.attribute(extension::TENANT_ID, tenant.into())
-    }
-
-    /// Adds a header.
-    pub fn header(self, name: impl Into<ByteString>, value: impl Into<Bytes>) -> Self {
-        self.set(|envelope| {
-            let name = HeaderName::new(name)?;
-            envelope.headers_mut().push(name, value);
-            Ok(())
-        })
-    }
-
-    /// Sets causation and correlation from the event that led to this one.
-    pub fn caused_by(self, parent: &Envelope) -> Self {
-        self.change(|mut outgoing| {
-            outgoing.envelope = outgoing.envelope.caused_by(parent);
-            Ok(outgoing)
-        })
-    }
-
-    /// Hands the event over to be sent; the receipt tells later what became of it.
-    ///
-    /// # Errors
-    /// The first mistake made while building, or when the handle is closed; nothing was sent.
-    pub async fn enqueue(self) -> Result<Receipt> {
-        self.via.enqueue(self.outgoing?).await
-    }
-}
-
-impl IntoFuture for Publish {
-    type Output = Result<Outcome>;
-    type IntoFuture = Publishing;
-
-    fn into_future(self) -> Publishing {
-        Publishing(match self.outgoing {
-            Ok(outgoing) => Step::Fresh(self.via, Some(outgoing)),
-            Err(error) => Step::Refused(Some(error)),
-        })
-    }
-}
-
-/// The future of a [`Publish`]; see [`Bus::publish`].
-#[derive(Debug)]
-#[must_use = "nothing is published before it is awaited"]
-pub struct Publishing(Step);
-
-enum Step {
-    Fresh(Via, Option<Outgoing>),
-    Refused(Option<Error>),
-    Handing(BoxFuture<'static, Result<Receipt>>),
-    Waiting(Receipt),
-}
-
-impl fmt::Debug for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fresh(..) => "fresh",
-            Self::Refused(_) => "refused",
-            Self::Handing(_) => "handing over",
-            Self::Waiting(_) => "waiting",
-        })
-    }
-}
-
-impl Future for Publishing {
-    type Output = Result<Outcome>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
-        loop {
-            match &mut self.0 {
-                Step::Fresh(via, event) => {
-                    if let Via::Publisher(publisher) = via
-                        && let Some(outcome) = publisher.publish_at_once(event)
-                    {
-                        return Poll::Ready(outcome.into_result());
-                    }
-                    let fresh = std::mem::replace(&mut self.0, Step::Refused(None));
-                    if let Step::Fresh(via, Some(event)) = fresh {
-                        self.0 = Step::Handing(via.enqueue(event));
-                    }
-                }
-                Step::Refused(error) => {
-                    let error = error.take();
-                    return Poll::Ready(Err(error.unwrap_or_else(|| Error::closed("publish"))));
-                }
-                Step::Handing(handing) => {
-                    self.0 = match ready!(handing.as_mut().poll(cx)) {
-                        Ok(receipt) => Step::Waiting(receipt),
-                        Err(error) => Step::Refused(Some(error)),
-                    };
-                }
-                Step::Waiting(receipt) => {
-                    let outcome = ready!(Pin::new(receipt).poll(cx)).pop();
-                    let outcome = outcome.ok_or_else(|| Error::closed("publish"));
-                    return Poll::Ready(outcome.and_then(Outcome::into_result));
-                }
-            }
-        }
     }
 }

@@ -147,16 +147,17 @@ impl interline_core::Publisher for Publisher {
         if turns(before, 1) > 0 || self.link.is_closed() {
             return None;
         }
-        let log = self.link.store.topic(&event.as_ref()?.topic)?;
+        let offered = event.as_ref()?;
+        let log = self.link.store.topic(&offered.topic)?;
         if !log.has_room() {
             return None;
         }
-        let event = event.take()?;
         self.offer(before, 1);
-        let bytes = event.envelope.payload().map_or(0, |payload| payload.len());
-        self.tally.sent(1, bytes);
+        let payload = offered.envelope.payload();
+        self.tally
+            .sent(1, payload.map_or(0, |payload| payload.len()));
         let now = self.link.store.clock.millis(Instant::now());
-        let outcome = log.append_one(event, now);
+        let outcome = log.append_one(event, now)?;
         self.tally.settled(std::slice::from_ref(&outcome));
         Some(outcome)
     }

@@ -4,8 +4,8 @@ mod connect;
 
 pub use interline_bus::{
     BatchHandler, BatchOptions, Bus, Context, Deliveries, Delivery, DrainReport, Extract,
-    GroupBuilder, GroupStats, Handled, Handler, Item, Outcomes, Publish, Publishing, RawDelivery,
-    RawHandler, Record, Records, Replay, Setup, Shared, State, Unfinished, Workers,
+    GroupBuilder, GroupStats, Handled, Handler, Item, Outcomes, Publish, RawDelivery, RawHandler,
+    Record, Records, Replay, Setup, Shared, State, Unfinished, Workers,
 };
 pub use interline_core::{
     Admin, AnyTransport, AttributeValue, ByteString, Bytes, Capabilities, Codec, Durability,

@@ -10,7 +10,8 @@ use interline_core::{Envelope, Error, ErrorKind, Event, EventId, Group, Result, 
 use interline_reliability::Failure;
 
 use crate::Delivery;
-use crate::bus::{Bus, Publish};
+use crate::bus::Bus;
+use crate::publish::Publish;
 
 /// Something that a handler can take as an argument.
 ///

@@ -178,17 +178,18 @@ impl TopicLog {
         self.finish(state, now);
     }
 
-    /// Stores one event.
-    pub(crate) fn append_one(&self, outgoing: Outgoing, now: i64) -> Outcome {
+    /// Takes one event from where it is and stores it, which moves it once.
+    pub(crate) fn append_one(&self, event: &mut Option<Outgoing>, now: i64) -> Option<Outcome> {
         let mut state = self.state();
         let now = state.stamp(now);
         state.spreader.next_batch();
-        let place = state.admit(&outgoing, &self.limits);
+        let place = state.admit(event.as_ref()?, &self.limits);
+        let Outgoing { envelope, .. } = event.take()?;
         if let Ok(place) = &place {
-            state.keep(outgoing.envelope, *place, now);
+            state.keep(envelope, *place, now);
         }
         self.finish(state, now);
-        place.map_or_else(|outcome| outcome, Place::stored)
+        Some(place.map_or_else(|outcome| outcome, Place::stored))
     }
 
     pub(crate) fn append_raw(&self, raw: Raw<'_>, now: i64) -> Result<(u32, Position)> {
