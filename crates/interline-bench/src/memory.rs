@@ -159,9 +159,11 @@ pub(crate) async fn engine(
     let writer = tokio::spawn(async move {
         let mut events = source.iter().cycle().take(events);
         loop {
-            let batch = events.by_ref().take(BATCH);
-            let batch = batch.map(|envelope| Outgoing::new(topic.clone(), fresh(envelope)));
-            let batch: Vec<_> = batch.collect();
+            // Collecting would move each event twice more than pushing it does.
+            let mut batch = Vec::with_capacity(BATCH);
+            for envelope in events.by_ref().take(BATCH) {
+                batch.push(Outgoing::new(topic.clone(), fresh(envelope)));
+            }
             if batch.is_empty() {
                 return interline_core::Result::<()>::Ok(());
             }

@@ -170,9 +170,10 @@ impl TopicLog {
             let place = state.admit(event, &self.limits);
             place.map_or_else(|outcome| outcome, Place::stored)
         }));
-        for (outgoing, outcome) in batch.into_iter().zip(&outcomes[start..]) {
-            if let Some(place) = Place::of(outcome) {
-                state.keep(outgoing.envelope, place, now);
+        let mut admitted = outcomes[start..].iter();
+        for Outgoing { envelope, .. } in batch {
+            if let Some(place) = admitted.next().and_then(Place::of) {
+                state.keep(envelope, place, now);
             }
         }
         self.finish(state, now);
