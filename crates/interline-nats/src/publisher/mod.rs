@@ -137,14 +137,14 @@ impl Publisher {
     }
 
     /// The events of a batch, with where each goes or why it goes nowhere.
-    fn entries(
-        &self,
+    fn entries<'a>(
+        &'a self,
         batch: Vec<Outgoing>,
-        topics: &HashMap<Topic, Result<Arc<Facts>>>,
-    ) -> Vec<Entry> {
+        topics: &'a HashMap<Topic, Result<Arc<Facts>>>,
+    ) -> impl ExactSizeIterator<Item = Entry> + 'a {
         let capabilities = &self.shared.hub.capabilities;
         let mut last: Option<(&Topic, &Result<Arc<Facts>>)> = None;
-        let entry = |outgoing: Outgoing| {
+        batch.into_iter().map(move |outgoing| {
             // Batches mostly go to one topic.
             if last.is_none_or(|(topic, _)| *topic != outgoing.topic) {
                 last = topics.get_key_value(&outgoing.topic);
@@ -164,8 +164,7 @@ impl Publisher {
                 Some(for_key(key, facts.partitions))
             });
             Entry::new(outgoing, facts, partition)
-        };
-        batch.into_iter().map(entry).collect()
+        })
     }
 }
 

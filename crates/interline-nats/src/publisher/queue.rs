@@ -157,8 +157,13 @@ impl Queue {
         }
     }
 
-    /// Adds a batch.
-    pub(super) fn push(&mut self, entries: Vec<Entry>, places: Places, sender: ReceiptSender) {
+    /// Adds a batch, whose events are moved to where they stay.
+    pub(super) fn push(
+        &mut self,
+        entries: impl ExactSizeIterator<Item = Entry>,
+        places: Places,
+        sender: ReceiptSender,
+    ) {
         let (batch, now) = (self.batch, Instant::now());
         self.batch += 1;
         self.spreader.next_batch();
@@ -171,7 +176,7 @@ impl Queue {
             sender,
         };
         self.batches.insert(batch, entry);
-        for (index, entry) in entries.into_iter().enumerate() {
+        for (index, entry) in entries.enumerate() {
             let facts = match entry.facts {
                 Ok(facts) => facts,
                 Err(refused) => {
