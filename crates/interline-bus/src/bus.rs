@@ -154,7 +154,6 @@ impl Bus {
         let parts = self
             .declared::<E>()
             .and_then(|declared| Ok((declared, encoded(&event)?)));
-        // Made where it stays: moving an event is much of what publishing one costs.
         match parts {
             Ok((declared, encoded)) => {
                 Publish::of(via, declared.outgoing(encoded, Timestamp::now()))
