@@ -151,15 +151,10 @@ impl Bus {
             Some(publisher) => Via::Publisher(publisher.clone()),
             None => Via::Bus(self.clone()),
         };
-        let parts = self
+        let outgoing = self
             .declared::<E>()
-            .and_then(|declared| Ok((declared, encoded(&event)?)));
-        match parts {
-            Ok((declared, encoded)) => {
-                Publish::of(via, declared.outgoing(encoded, Timestamp::now()))
-            }
-            Err(error) => Publish::refused(error),
-        }
+            .and_then(|declared| Ok(declared.outgoing(encoded(&event)?, Timestamp::now())));
+        Publish::new(via, outgoing)
     }
 
     /// Publishes events of one type in one batch; one outcome each, in order.

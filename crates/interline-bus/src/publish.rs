@@ -47,12 +47,11 @@ impl Via {
 }
 
 impl Publish {
-    pub(crate) fn of(via: Via, outgoing: Outgoing) -> Self {
-        Self(Step::Fresh(via, Some(outgoing)))
-    }
-
-    pub(crate) fn refused(error: Error) -> Self {
-        Self(Step::Refused(Some(error)))
+    pub(crate) fn new(via: Via, outgoing: Result<Outgoing>) -> Self {
+        Self(match outgoing {
+            Ok(outgoing) => Step::Fresh(via, Some(outgoing)),
+            Err(error) => Step::Refused(Some(error)),
+        })
     }
 
     fn change(mut self, change: impl FnOnce(Outgoing) -> Result<Outgoing>) -> Self {

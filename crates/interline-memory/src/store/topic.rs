@@ -179,7 +179,7 @@ impl TopicLog {
         self.finish(state, now);
     }
 
-    /// Takes one event from where it is and stores it, which moves it once.
+    /// Takes one event from where it is and stores it.
     pub(crate) fn append_one(&self, event: &mut Option<Outgoing>, now: i64) -> Option<Outcome> {
         let mut state = self.state();
         let now = state.stamp(now);
