@@ -1,13 +1,20 @@
 //! Points in time.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::{Error, ErrorKind, Result};
+
+/// The first and the last second of the years 0 to 9999, since 1970.
+const FIRST: i64 = -62_167_219_200;
+const LAST: i64 = 253_402_300_799;
 
 /// A point in time with nanoseconds and the offset in which it was written, as RFC 3339 has it.
 ///
@@ -20,38 +27,113 @@ use crate::{Error, ErrorKind, Result};
 /// assert_eq!(time.unix_millis(), 1_522_942_260_000);
 /// # Ok::<(), interline_core::Error>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Timestamp(OffsetDateTime);
+///
+/// Two times are equal if they are the same instant, whatever their offsets.
+// Days and months are counted when it is written: every event is given a time, and few are printed.
+#[derive(Clone, Copy)]
+pub struct Timestamp {
+    /// Since 1970, rounded down.
+    seconds: i64,
+    nanos: u32,
+    offset: Offset,
+}
+
+/// Minutes east of Greenwich, counted from a day west of it: never zero, so that an optional time
+/// takes no more room than a time.
+#[derive(Clone, Copy)]
+struct Offset(NonZeroU16);
+
+impl Offset {
+    const DAY: u16 = 24 * 60;
+    const UTC: Self = Self(NonZeroU16::new(Self::DAY).unwrap());
+
+    fn of(offset: UtcOffset) -> Self {
+        let minutes = Self::DAY.saturating_add_signed(offset.whole_minutes());
+        NonZeroU16::new(minutes).map_or(Self::UTC, Self)
+    }
+
+    fn seconds(self) -> i32 {
+        (i32::from(self.0.get()) - i32::from(Self::DAY)) * 60
+    }
+}
 
 impl Timestamp {
     /// Now, by this machine's clock.
     #[must_use]
     pub fn now() -> Self {
-        Self(OffsetDateTime::now_utc())
+        Self::from(SystemTime::now())
     }
 
     /// The point `millis` milliseconds after 1970-01-01T00:00:00Z; a point outside the years 0
     /// to 9999, which RFC 3339 can write, is moved to the nearest one inside.
     #[must_use]
     pub fn from_unix_millis(millis: i64) -> Self {
-        Self::from_unix_nanos(i128::from(millis) * 1_000_000)
+        let nanos = millis.rem_euclid(1_000) as u32 * 1_000_000;
+        Self::from_unix(millis.div_euclid(1_000), nanos)
     }
 
-    fn from_unix_nanos(nanos: i128) -> Self {
-        let nanos = nanos.clamp(-62_167_219_200_000_000_000, 253_402_300_799_999_999_999);
-        Self(OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH))
+    fn from_unix(seconds: i64, nanos: u32) -> Self {
+        let (seconds, nanos) = match seconds {
+            ..FIRST => (FIRST, 0),
+            FIRST..=LAST => (seconds, nanos),
+            _ => (LAST, 999_999_999),
+        };
+        Self {
+            seconds,
+            nanos,
+            offset: Offset::UTC,
+        }
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn unix_millis(self) -> i64 {
-        self.0.unix_timestamp() * 1_000 + i64::from(self.0.millisecond())
+        self.seconds * 1_000 + i64::from(self.nanos / 1_000_000)
     }
 
     /// How long after `earlier` this is; zero if it is not.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::try_from(self.0 - earlier.0).unwrap_or_default()
+        let seconds = self.seconds.saturating_sub(earlier.seconds);
+        let Ok(seconds) = u64::try_from(seconds) else {
+            return Duration::ZERO;
+        };
+        Duration::new(seconds, self.nanos).saturating_sub(Duration::new(0, earlier.nanos))
+    }
+
+    /// The date and the time of day where it was written.
+    fn local(self) -> std::result::Result<OffsetDateTime, time::Error> {
+        let offset = self.offset.seconds();
+        // By the local second, since the instant itself may lie in the year before or after.
+        let local = OffsetDateTime::from_unix_timestamp(self.seconds + i64::from(offset))?
+            .replace_nanosecond(self.nanos)?;
+        Ok(local.replace_offset(UtcOffset::from_whole_seconds(offset)?))
+    }
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.seconds, self.nanos).cmp(&(other.seconds, other.nanos))
+    }
+}
+
+impl Hash for Timestamp {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.seconds, self.nanos).hash(state);
     }
 }
 
@@ -61,7 +143,11 @@ impl FromStr for Timestamp {
     /// Reads RFC 3339.
     fn from_str(text: &str) -> Result<Self> {
         OffsetDateTime::parse(text, &Rfc3339)
-            .map(Self)
+            .map(|time| Self {
+                seconds: time.unix_timestamp(),
+                nanos: time.nanosecond(),
+                offset: Offset::of(time.offset()),
+            })
             .map_err(|cause| {
                 let shown: String = text.chars().take(40).collect();
                 Error::new(
@@ -78,11 +164,14 @@ impl FromStr for Timestamp {
 impl From<SystemTime> for Timestamp {
     /// A time outside the years 0 to 9999 is moved to the nearest one inside.
     fn from(time: SystemTime) -> Self {
-        let nanos = |span: Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
-        Self::from_unix_nanos(match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(after) => nanos(after),
-            Err(before) => -nanos(before.duration()),
-        })
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => Self::from_unix(seconds(after), after.subsec_nanos()),
+            Err(before) => match (seconds(before.duration()), before.duration().subsec_nanos()) {
+                (whole, 0) => Self::from_unix(-whole, 0),
+                (whole, nanos) => Self::from_unix(-whole - 1, 1_000_000_000 - nanos),
+            },
+        }
     }
 }
 
@@ -91,7 +180,8 @@ impl fmt::Display for Timestamp {
         // A time of nine decimals and an offset takes 35 bytes.
         let mut text = [0; 40];
         let mut rest = &mut text[..];
-        let written = self.0.format_into(&mut rest, &Rfc3339);
+        let local = self.local().map_err(|_| fmt::Error)?;
+        let written = local.format_into(&mut rest, &Rfc3339);
         written.map_err(|_| fmt::Error)?;
         let length = 40 - rest.len();
         f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
