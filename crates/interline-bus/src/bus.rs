@@ -1,24 +1,22 @@
 //! The bus: typed publishing over one transport.
 
-use std::any::TypeId;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use foldhash::fast::FixedState;
 use interline_core::{
     AnyAdmin, AnyPublisher, AnyTransport, ByteString, Capabilities, Codec, Envelope, Error,
-    ErrorKind, Event, EventId, Key, Kind, Outcome, Outgoing, Pattern, Publisher, PublisherOptions,
+    ErrorKind, Event, EventId, Key, Outcome, Outgoing, Pattern, Publisher, PublisherOptions,
     PublisherStats, Receipt, Result, State, Timestamp, Topic, Transport,
 };
 use tokio::sync::OnceCell;
 
+use crate::declared::{Declarations, Declared};
 use crate::group::GroupBuilder;
 use crate::handler::Witness;
-use crate::publish::{Publish, Via};
+use crate::publish::Publish;
 use crate::replay::Replay;
 
 /// One bus over one transport: publishes typed events and starts groups of handlers.
@@ -49,8 +47,7 @@ struct Inner {
     link: Arc<Link>,
     source: ByteString,
     witness: Option<Arc<dyn Witness>>,
-    /// What is the same for every event of a Rust type from this source.
-    declared: RwLock<HashMap<TypeId, Declared, FixedState>>,
+    declarations: Declarations,
 }
 
 /// What handles with other sources share.
@@ -58,12 +55,6 @@ struct Link {
     transport: AnyTransport,
     options: PublisherOptions,
     publisher: OnceCell<AnyPublisher>,
-}
-
-#[derive(Clone)]
-struct Declared {
-    kind: Arc<Kind>,
-    topic: Topic,
 }
 
 impl Bus {
@@ -87,7 +78,7 @@ impl Bus {
             link,
             source,
             witness,
-            declared: RwLock::default(),
+            declarations: Declarations::default(),
         }))
     }
 
@@ -146,15 +137,14 @@ impl Bus {
         clippy::needless_pass_by_value,
         reason = "a published fact is handed over"
     )]
-    pub fn publish<E: Event>(&self, event: E) -> Publish {
-        let via = match self.0.link.publisher.get() {
-            Some(publisher) => Via::Publisher(publisher.clone()),
-            None => Via::Bus(self.clone()),
-        };
-        let outgoing = self
-            .declared::<E>()
-            .and_then(|declared| Ok(declared.outgoing(encoded(&event)?, Timestamp::now())));
-        Publish::new(via, outgoing)
+    pub fn publish<E: Event>(&self, event: E) -> Publish<'_> {
+        let declared = self.declared::<E>();
+        match declared.and_then(|declared| Ok((declared, encoded(&event)?))) {
+            Ok((declared, (key, payload))) => {
+                Publish::new(self, declared.outgoing(key, payload, Timestamp::now()))
+            }
+            Err(error) => Publish::refused(self, error),
+        }
     }
 
     /// Publishes events of one type in one batch; one outcome each, in order.
@@ -182,7 +172,8 @@ impl Bus {
         // Collecting results forgets how many there are, and a growing vector moves every event.
         let mut batch = Vec::with_capacity(events.size_hint().0);
         for event in events {
-            batch.push(declared.clone().outgoing(encoded(&event)?, now));
+            let (key, payload) = encoded(&event)?;
+            batch.push(declared.outgoing(key, payload, now));
         }
         self.publisher().await?.enqueue(batch).await
     }
@@ -283,42 +274,19 @@ impl Bus {
             .await
     }
 
-    fn declared<E: Event>(&self) -> Result<Declared> {
-        let known = self.0.declared.read();
-        let known = known.unwrap_or_else(PoisonError::into_inner);
-        if let Some(declared) = known.get(&TypeId::of::<E>()) {
-            return Ok(declared.clone());
-        }
-        drop(known);
-        let source = self.0.source.clone();
-        let mut kind = Kind::new(source, ByteString::from_static(E::TYPE))?
-            .content_type(ByteString::from_static(E::Codec::default().content_type()));
-        if let Some(schema) = E::SCHEMA {
-            kind = kind.schema(ByteString::from_static(schema));
-        }
-        let declared = Declared {
-            kind: Arc::new(kind),
-            topic: Topic::new(E::TOPIC)?,
-        };
-        let known = self.0.declared.write();
-        let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        Ok(known.entry(TypeId::of::<E>()).or_insert(declared).clone())
+    /// [`Publisher::publish_at_once`], once there is a publisher.
+    pub(crate) fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome> {
+        self.0.link.publisher.get()?.publish_at_once(event)
+    }
+
+    fn declared<E: Event>(&self) -> Result<&Declared> {
+        self.0.declarations.of::<E>(&self.0.source)
     }
 }
 
-impl Declared {
-    fn outgoing(self, (key, payload): Encoded, now: Timestamp) -> Outgoing {
-        let Self { kind, topic } = self;
-        let envelope = Envelope::from_parts(EventId::at(now), kind, Some(now), key, Some(payload));
-        Outgoing::new(topic, envelope)
-    }
-}
-
-/// What an event gives: its key and its payload.
-type Encoded = (Option<Key>, Bytes);
-
-/// Payloads share a buffer, so that small ones do not cost an allocation each.
-fn encoded<E: Event>(event: &E) -> Result<Encoded> {
+/// The key and the payload of an event. Payloads share a buffer, so that small ones do not cost an
+/// allocation each.
+fn encoded<E: Event>(event: &E) -> Result<(Option<Key>, Bytes)> {
     const ARENA: usize = 64 << 10;
     thread_local! {
         static BUFFER: RefCell<BytesMut> = RefCell::default();

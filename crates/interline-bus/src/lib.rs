@@ -2,6 +2,7 @@
 
 mod bridge;
 mod bus;
+mod declared;
 mod delivery;
 mod engine;
 mod group;

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use interline_core::{
-    AnyPublisher, AttributeValue, BoxFuture, ByteString, Envelope, Error, EventId, HeaderName, Key,
-    Outcome, Outgoing, Publisher, Receipt, Result, Topic, extension,
+    AttributeValue, BoxFuture, ByteString, Envelope, Error, EventId, HeaderName, Key, Outcome,
+    Outgoing, Publisher, Receipt, Result, Topic, extension,
 };
 
 use crate::Bus;
@@ -17,50 +17,38 @@ use crate::Bus;
 ///
 /// Nothing is sent before it is polled, and nothing can be changed any more after that.
 #[must_use = "nothing is published before it is awaited"]
-pub struct Publish(Step);
+pub struct Publish<'a> {
+    bus: &'a Bus,
+    step: Step<'a>,
+}
 
 /// A future that a transport needs no waiting for is never boxed.
-enum Step {
-    Fresh(Via, Option<Outgoing>),
+enum Step<'a> {
+    /// Nothing once the event has left.
+    Fresh(Option<Outgoing>),
     Refused(Option<Error>),
-    Handing(BoxFuture<'static, Result<Receipt>>),
+    Handing(BoxFuture<'a, Result<Receipt>>),
     Waiting(Receipt),
 }
 
-/// How an event leaves.
-#[derive(Debug)]
-pub(crate) enum Via {
-    Publisher(AnyPublisher),
-    /// Nothing was published yet: it makes the publisher.
-    Bus(Bus),
-}
-
-impl Via {
-    fn enqueue(self, outgoing: Outgoing) -> BoxFuture<'static, Result<Receipt>> {
-        match self {
-            Self::Publisher(publisher) => publisher.enqueue_owned(vec![outgoing]),
-            Self::Bus(bus) => {
-                Box::pin(async move { bus.publisher().await?.enqueue(vec![outgoing]).await })
-            }
-        }
+impl<'a> Publish<'a> {
+    pub(crate) fn new(bus: &'a Bus, outgoing: Outgoing) -> Self {
+        let step = Step::Fresh(Some(outgoing));
+        Self { bus, step }
     }
-}
 
-impl Publish {
-    pub(crate) fn new(via: Via, outgoing: Result<Outgoing>) -> Self {
-        Self(match outgoing {
-            Ok(outgoing) => Step::Fresh(via, Some(outgoing)),
-            Err(error) => Step::Refused(Some(error)),
-        })
+    pub(crate) fn refused(bus: &'a Bus, error: Error) -> Self {
+        let step = Step::Refused(Some(error));
+        Self { bus, step }
     }
 
     fn change(mut self, change: impl FnOnce(Outgoing) -> Result<Outgoing>) -> Self {
-        if let Step::Fresh(_, event) = &mut self.0
+        if let Step::Fresh(event) = &mut self.step
             && let Some(outgoing) = event.take()
         {
             match change(outgoing) {
                 Ok(outgoing) => *event = Some(outgoing),
-                Err(error) => self.0 = Step::Refused(Some(error)),
+                Err(error) => self.step = Step::Refused(Some(error)),
             }
         }
         self
@@ -137,9 +125,9 @@ impl Publish {
     /// # Errors
     /// The first mistake made while building, or when the handle is closed; nothing was sent.
     pub async fn enqueue(self) -> Result<Receipt> {
-        match self.0 {
-            Step::Fresh(via, Some(event)) => via.enqueue(event).await,
-            Step::Fresh(_, None) => Err(Error::closed("publish")),
+        match self.step {
+            Step::Fresh(Some(event)) => hand_over(self.bus, event).await,
+            Step::Fresh(None) => Err(refusal(None)),
             Step::Refused(error) => Err(refusal(error)),
             Step::Handing(handing) => handing.await,
             Step::Waiting(receipt) => Ok(receipt),
@@ -147,35 +135,38 @@ impl Publish {
     }
 }
 
-impl Future for Publish {
+async fn hand_over(bus: &Bus, event: Outgoing) -> Result<Receipt> {
+    bus.publisher().await?.enqueue(vec![event]).await
+}
+
+impl Future for Publish<'_> {
     type Output = Result<Outcome>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Outcome>> {
+        let Self { bus, step } = &mut *self;
         loop {
-            match &mut self.0 {
-                Step::Fresh(via, event) => {
-                    if let Via::Publisher(publisher) = via
-                        && let Some(outcome) = publisher.publish_at_once(event)
-                    {
+            match step {
+                Step::Fresh(event) => {
+                    if let Some(outcome) = bus.publish_at_once(event) {
                         return Poll::Ready(outcome.into_result());
                     }
-                    let fresh = std::mem::replace(&mut self.0, Step::Refused(None));
-                    if let Step::Fresh(via, Some(event)) = fresh {
-                        self.0 = Step::Handing(via.enqueue(event));
-                    }
+                    *step = match event.take() {
+                        Some(event) => Step::Handing(Box::pin(hand_over(bus, event))),
+                        None => Step::Refused(None),
+                    };
                 }
                 Step::Refused(error) => {
                     return Poll::Ready(Err(refusal(error.take())));
                 }
                 Step::Handing(handing) => {
-                    self.0 = match ready!(handing.as_mut().poll(cx)) {
+                    *step = match ready!(handing.as_mut().poll(cx)) {
                         Ok(receipt) => Step::Waiting(receipt),
                         Err(error) => Step::Refused(Some(error)),
                     };
                 }
                 Step::Waiting(receipt) => {
                     let outcome = ready!(Pin::new(receipt).poll(cx)).pop();
-                    let outcome = outcome.ok_or_else(|| Error::closed("publish"));
+                    let outcome = outcome.ok_or_else(|| refusal(None));
                     return Poll::Ready(outcome.and_then(Outcome::into_result));
                 }
             }
@@ -188,10 +179,10 @@ fn refusal(error: Option<Error>) -> Error {
     error.unwrap_or_else(|| Error::closed("publish"))
 }
 
-impl fmt::Debug for Publish {
+impl fmt::Debug for Publish<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let step = match &self.0 {
-            Step::Fresh(_, event) => return f.debug_tuple("Publish").field(event).finish(),
+        let step = match &self.step {
+            Step::Fresh(event) => return f.debug_tuple("Publish").field(event).finish(),
             Step::Refused(_) => "refused",
             Step::Handing(_) => "handing over",
             Step::Waiting(_) => "waiting",

@@ -179,7 +179,7 @@ impl Context {
     /// Causation, correlation and tenant are set, and the id is derived from this event, the
     /// group and the number of the call: an attempt that runs again publishes the same ids in
     /// the same order.
-    pub fn publish<E: Event>(&self, event: E) -> Publish {
+    pub fn publish<E: Event>(&self, event: E) -> Publish<'_> {
         let index = self.published.fetch_add(1, Ordering::Relaxed);
         self.bus
             .publish(event)

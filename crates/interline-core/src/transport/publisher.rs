@@ -153,7 +153,6 @@ pub struct PublisherStats {
 /// The erased twin of [`Publisher`].
 trait DynPublisher: Debug + Send + Sync {
     fn enqueue(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Receipt>>;
-    fn enqueue_owned(self: Arc<Self>, batch: Vec<Outgoing>) -> BoxFuture<'static, Result<Receipt>>;
     fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome>;
     fn flush(&self, deadline: Duration) -> BoxFuture<'_, Result<Vec<EventId>>>;
     fn stats(&self) -> PublisherStats;
@@ -162,10 +161,6 @@ trait DynPublisher: Debug + Send + Sync {
 impl<P: Publisher> DynPublisher for P {
     fn enqueue(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Result<Receipt>> {
         Box::pin(Publisher::enqueue(self, batch))
-    }
-
-    fn enqueue_owned(self: Arc<Self>, batch: Vec<Outgoing>) -> BoxFuture<'static, Result<Receipt>> {
-        Box::pin(async move { Publisher::enqueue(&*self, batch).await })
     }
 
     fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome> {
@@ -189,12 +184,6 @@ impl AnyPublisher {
     /// Erases `publisher`.
     pub fn new(publisher: impl Publisher) -> Self {
         Self(Arc::new(publisher))
-    }
-
-    /// [`enqueue`](Publisher::enqueue) as a future that can be kept, with the same contract.
-    #[must_use = "nothing is handed over before it is awaited"]
-    pub fn enqueue_owned(self, batch: Vec<Outgoing>) -> BoxFuture<'static, Result<Receipt>> {
-        self.0.enqueue_owned(batch)
     }
 }
 
