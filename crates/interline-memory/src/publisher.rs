@@ -1,7 +1,9 @@
 //! Publishing.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use interline_core::{
@@ -118,6 +120,13 @@ fn turns(before: u64, events: usize) -> u64 {
     (before + events as u64) / EVENTS_PER_TURN - before / EVENTS_PER_TURN
 }
 
+/// Takes a turn, unless others have to run first.
+fn took_turn() -> bool {
+    let turn = pin!(coop::consume_budget());
+    turn.poll(&mut Context::from_waker(Waker::noop()))
+        .is_ready()
+}
+
 impl interline_core::Publisher for Publisher {
     async fn enqueue(&self, batch: Vec<Outgoing>) -> Result<Receipt> {
         self.take_turns(batch.len()).await;
@@ -143,22 +152,20 @@ impl interline_core::Publisher for Publisher {
 
     fn publish_at_once(&self, event: &mut Option<Outgoing>) -> Option<Outcome> {
         let before = self.offered.load(Ordering::Relaxed);
-        // A turn that ends here is taken by `enqueue`, which can wait.
-        if turns(before, 1) > 0 || self.link.is_closed() {
+        // Where others have to run first, `enqueue` waits for them.
+        if (turns(before, 1) > 0 && !took_turn()) || self.link.is_closed() {
             return None;
         }
-        let offered = event.as_ref()?;
-        let log = self.link.store.topic(&offered.topic)?;
-        if !log.has_room() {
-            return None;
-        }
+        let payload = event.as_ref()?.envelope.payload();
+        let bytes = payload.map_or(0, |payload| payload.len());
+        let outcome = self.link.store.append_one(event)?;
         self.offer(before, 1);
-        let payload = offered.envelope.payload();
-        self.tally
-            .sent(1, payload.map_or(0, |payload| payload.len()));
-        let now = self.link.store.clock.millis(Instant::now());
-        let outcome = log.append_one(event, now)?;
-        self.tally.settled(std::slice::from_ref(&outcome));
+        if let Outcome::Stored { .. } = outcome {
+            self.tally.stored_at_once(bytes);
+        } else {
+            self.tally.sent(1, bytes);
+            self.tally.settled(std::slice::from_ref(&outcome));
+        }
         Some(outcome)
     }
 

@@ -150,7 +150,7 @@ impl interline_core::Reader for Reader {
                 self.bell.arm();
                 // Something may have come, or gone, before the bell was armed.
                 for part in &self.parts {
-                    part.log.check_kept()?;
+                    part.log.pass_appends()?;
                 }
                 step = self.step(budget)?;
             }

@@ -16,12 +16,20 @@ pub struct Tally {
     rejected: AtomicU64,
     unknown: AtomicU64,
     bytes: AtomicU64,
+    /// Events sent and stored in one step, which `sent` and `stored` do not count.
+    at_once: AtomicU64,
 }
 
 impl Tally {
     /// Counts events that were handed over, with the bytes of their payloads.
     pub fn sent(&self, events: usize, bytes: usize) {
         self.sent.fetch_add(events as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts an event that was handed over and stored in one step.
+    pub fn stored_at_once(&self, bytes: usize) {
+        self.at_once.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -48,12 +56,13 @@ impl Tally {
     #[must_use]
     pub fn stats(&self) -> PublisherStats {
         let mut stats = PublisherStats::default();
-        stats.stored = self.stored.load(Ordering::Relaxed);
+        let at_once = self.at_once.load(Ordering::Relaxed);
+        stats.stored = at_once + self.stored.load(Ordering::Relaxed);
         stats.duplicate = self.duplicate.load(Ordering::Relaxed);
         stats.rejected = self.rejected.load(Ordering::Relaxed);
         stats.unknown = self.unknown.load(Ordering::Relaxed);
         // Read after the outcomes, so that what is in flight is never below zero.
-        stats.sent = self.sent.load(Ordering::Relaxed);
+        stats.sent = at_once + self.sent.load(Ordering::Relaxed);
         stats.bytes = self.bytes.load(Ordering::Relaxed);
         let settled = stats.stored + stats.duplicate + stats.rejected + stats.unknown;
         stats.in_flight = stats.sent.saturating_sub(settled);

@@ -8,8 +8,8 @@ use tokio::time::{Instant, timeout_at};
 /// Wakes one waiting reading; ringing costs one load while nobody waits.
 ///
 /// The reading arms the bell, looks once more, and only then waits. Whoever adds something first
-/// makes it visible and then rings. Both use sequentially consistent accesses, so that one of the
-/// two always sees the other.
+/// makes it visible and then rings. Both use sequentially consistent accesses or hold one lock in
+/// turn, so that one of the two always sees the other.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     armed: AtomicBool,

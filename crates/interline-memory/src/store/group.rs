@@ -145,6 +145,12 @@ impl GroupStore {
         }
         member.bell.arm();
         // Something may have come before the bell was armed.
+        let mut logs: Vec<_> = member.owned.iter().map(|at| &slots[*at].log).collect();
+        logs.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        for log in logs {
+            // That a topic is gone comes as a signal.
+            let _ = log.pass_appends();
+        }
         Ok(match read(member, slots, budget)? {
             Some(batch) => Step::Signal(Signal::Batch(batch)),
             None => Step::Wait(next_tick),

@@ -95,13 +95,13 @@ impl Log {
         index
     }
 
-    /// Keeps the next event that was admitted.
+    /// Keeps the next event that was admitted, which is made where it is to lie.
     #[inline]
-    pub(super) fn keep(&mut self, record: Recorded) {
+    pub(super) fn keep(&mut self, record: impl FnOnce() -> Recorded) {
         if self.tail.len() == self.tail.capacity() {
             self.grow();
         }
-        self.tail.push(record);
+        self.tail.push(record());
     }
 
     fn grow(&mut self) {
@@ -205,8 +205,9 @@ impl Log {
             return Stretch::default();
         }
         if from >= self.tail_first() {
-            // Sealed, half of its space at most stays unused; a few records are copied instead.
-            if self.tail.len() < self.tail.capacity() / 2 {
+            // Copying is dearer than sealing, but sealed it leaves its free space unused; the next
+            // chunk is made by what this one holds.
+            if self.tail.len() < self.tail.capacity() / 4 {
                 let skip = (from - self.tail_first()) as usize;
                 let len = self.fitting(from, until, budget);
                 return self.tail[skip..][..len].to_vec().into();

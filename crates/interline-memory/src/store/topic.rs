@@ -63,6 +63,23 @@ struct State {
     deleted: bool,
 }
 
+/// What an append leaves to do: whoever is woken, and whatever owned the bytes that are dropped,
+/// may come back to the store at once.
+#[must_use]
+pub(crate) struct Aftermath {
+    waiting: Vec<Arc<Bell>>,
+    dead: Dead,
+}
+
+impl Aftermath {
+    pub(crate) fn run(self) {
+        drop(self.dead);
+        for bell in self.waiting {
+            bell.ring();
+        }
+    }
+}
+
 /// Where an admitted event goes.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -137,12 +154,16 @@ impl TopicLog {
 
     /// The index behind the last record.
     pub(crate) fn end(&self, partition: u32) -> u64 {
-        self.ends[partition as usize].load(Ordering::SeqCst)
+        self.ends[partition as usize].load(Ordering::Acquire)
     }
 
+    /// To be called between arming a bell and looking once more. Whoever appends shows the new
+    /// ends and looks at the bells under the lock, so that it sees this bell, or its events are
+    /// seen by that look.
+    ///
     /// # Errors
     /// When the topic was deleted.
-    pub(crate) fn check_kept(&self) -> Result<()> {
+    pub(crate) fn pass_appends(&self) -> Result<()> {
         if self.state().deleted {
             return Err(error::deleted_topic("read", &self.name));
         }
@@ -176,21 +197,22 @@ impl TopicLog {
                 state.keep(envelope, place, now);
             }
         }
-        self.finish(state, now);
+        self.finish(state, now).run();
     }
 
-    /// Takes one event from where it is and stores it.
-    pub(crate) fn append_one(&self, event: &mut Option<Outgoing>, now: i64) -> Option<Outcome> {
+    /// Stores one event; what is left to do waits until no lock is held any more.
+    pub(crate) fn append_one(&self, event: Outgoing, now: i64) -> (Outcome, Aftermath) {
         let mut state = self.state();
         let now = state.stamp(now);
         state.spreader.next_batch();
-        let place = state.admit(event.as_ref()?, &self.limits);
-        let Outgoing { envelope, .. } = event.take()?;
-        if let Ok(place) = &place {
-            state.keep(envelope, *place, now);
-        }
-        self.finish(state, now);
-        Some(place.map_or_else(|outcome| outcome, Place::stored))
+        let outcome = match state.admit(&event, &self.limits) {
+            Ok(place) => {
+                state.keep(event.envelope, place, now);
+                place.stored()
+            }
+            Err(outcome) => outcome,
+        };
+        (outcome, self.finish(state, now))
     }
 
     pub(crate) fn append_raw(&self, raw: Raw<'_>, now: i64) -> Result<(u32, Position)> {
@@ -215,29 +237,24 @@ impl TopicLog {
             .decode(&origin, &Bytes::new(), headers, raw.key, raw.payload);
         state.count(partition, envelope.size() as u64);
         state.keep(envelope, Place { partition, index }, now);
-        self.finish(state, now);
+        self.finish(state, now).run();
         Ok((partition, position))
     }
 
-    /// Makes what was appended visible, drops what is too much and wakes who waits: the last two
-    /// once per batch.
-    fn finish(&self, mut state: MutexGuard<'_, State>, now: i64) {
+    /// Makes what was appended visible and drops what is too much: once per batch.
+    fn finish(&self, mut state: MutexGuard<'_, State>, now: i64) -> Aftermath {
         let mut waiting: Vec<Arc<Bell>> = Vec::new();
         let State { logs, grown, .. } = &mut *state;
         for partition in grown.drain(..) {
             let log = &mut logs[partition as usize];
             log.close_batch();
-            self.ends[partition as usize].store(log.end(), Ordering::SeqCst);
+            self.ends[partition as usize].store(log.end(), Ordering::Release);
             waiting.extend(log.bells().filter(|bell| bell.is_armed()).cloned());
         }
         state.trim(&self.limits, now);
         self.note_room(&state);
         let dead = std::mem::take(&mut state.dead);
-        drop(state);
-        drop(dead);
-        for bell in waiting {
-            bell.ring();
-        }
+        Aftermath { waiting, dead }
     }
 
     /// Whether an event may be appended now.
@@ -450,7 +467,7 @@ impl State {
     /// Moves the envelope of an admitted event to its place.
     #[inline]
     fn keep(&mut self, envelope: Envelope, place: Place, stored_at: i64) {
-        self.logs[place.partition as usize].keep(Recorded {
+        self.logs[place.partition as usize].keep(|| Recorded {
             position: Position::from(place.index),
             stored_at,
             envelope,
