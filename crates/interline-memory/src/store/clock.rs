@@ -32,5 +32,7 @@ impl Clock {
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let millis = i64::from(duration.subsec_millis());
+    seconds.saturating_mul(1_000).saturating_add(millis)
 }

@@ -21,6 +21,8 @@ pub(super) struct Log {
     chunks: VecDeque<Chunk>,
     /// The last records, to which nobody else holds a reference.
     tail: Vec<Recorded>,
+    /// The bytes of what was admitted from the tail's first record on.
+    tail_bytes: u64,
     /// For each record from `base` on, the bytes of it and of all before: a difference gives the
     /// bytes of a stretch.
     sizes: VecDeque<u64>,
@@ -92,6 +94,7 @@ impl Log {
         let index = self.end();
         let before = self.sizes.back().copied().unwrap_or(self.bytes_before);
         self.sizes.push_back(before + size);
+        self.tail_bytes += size;
         index
     }
 
@@ -114,7 +117,7 @@ impl Log {
     /// Ends a batch: large events do not wait for a full chunk.
     pub(super) fn close_batch(&mut self) {
         self.grown = false;
-        if self.between(self.tail_first(), self.end()).bytes >= CHUNK_BYTES {
+        if self.tail_bytes >= CHUNK_BYTES {
             self.seal();
         }
     }
@@ -130,7 +133,9 @@ impl Log {
             let records = Arc::new(std::mem::take(&mut self.tail));
             // Not by the end: more may be admitted than is kept yet.
             let Position(_, first) = records[0].position;
-            self.chunks.push_back(Chunk { first, records });
+            let chunk = Chunk { first, records };
+            self.tail_bytes = self.between(chunk.end(), self.end()).bytes;
+            self.chunks.push_back(chunk);
         }
     }
 
