@@ -101,6 +101,32 @@ impl Timestamp {
         Duration::new(seconds, self.nanos).saturating_sub(Duration::new(0, earlier.nanos))
     }
 
+    /// Room for the text of any time.
+    #[must_use]
+    pub const fn buffer() -> [u8; 40] {
+        // Nine decimals and an offset take 35.
+        [0; 40]
+    }
+
+    /// Its text, written without an allocation.
+    ///
+    /// ```
+    /// use interline_core::Timestamp;
+    ///
+    /// let time = Timestamp::from_unix_millis(1_500);
+    /// assert_eq!(time.encode(&mut Timestamp::buffer()), "1970-01-01T00:00:01.5Z");
+    /// ```
+    pub fn encode(self, buffer: &mut [u8; 40]) -> &str {
+        let mut rest = &mut buffer[..];
+        // There is no time without a text: each lies in the years 0 to 9999 where it was written.
+        if let Ok(local) = self.local() {
+            let _ = local.format_into(&mut rest, &Rfc3339);
+        }
+        let left = rest.len();
+        let length = buffer.len() - left;
+        std::str::from_utf8(&buffer[..length]).unwrap_or_default()
+    }
+
     /// The date and the time of day where it was written.
     fn local(self) -> std::result::Result<OffsetDateTime, time::Error> {
         let offset = self.offset.seconds();
@@ -177,14 +203,7 @@ impl From<SystemTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A time of nine decimals and an offset takes 35 bytes.
-        let mut text = [0; 40];
-        let mut rest = &mut text[..];
-        let local = self.local().map_err(|_| fmt::Error)?;
-        let written = local.format_into(&mut rest, &Rfc3339);
-        written.map_err(|_| fmt::Error)?;
-        let length = 40 - rest.len();
-        f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
+        f.write_str(self.encode(&mut Self::buffer()))
     }
 }
 
