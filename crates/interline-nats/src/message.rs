@@ -4,13 +4,20 @@
 //! what a message of NATS has no place for: a key that is no text, no payload at all, headers
 //! whose order counts or that hold other bytes than text.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
-use interline_core::{Envelope, Headers, Outgoing, Position, Purpose, Recorded, Topic, planted};
-use interline_transport::wire::{Decoder, Origin, Style, for_each_attribute};
+use interline_core::{
+    Envelope, Headers, Kind, Outgoing, Position, Purpose, Recorded, Topic, planted,
+};
+use interline_transport::wire::{
+    Decoder, Origin, Style, for_each_kind_attribute, for_each_own_attribute,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use crate::SCHEME;
@@ -28,25 +35,49 @@ const LIST: HeaderName = HeaderName::from_static("interline-headers");
 /// What stands as it is in [`LIST`].
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
-/// The headers and the payload of an event.
-pub(crate) fn encode(outgoing: &Outgoing) -> (HeaderMap, Bytes) {
-    let envelope = &outgoing.envelope;
-    let mut headers = HeaderMap::new();
-    headers.insert(NATS_MESSAGE_ID, message_id(outgoing));
-    let mut has_text_key = false;
-    for_each_attribute(envelope, Style::Dash, |name, value| {
-        has_text_key |= name == "ce-partitionkey";
-        headers.insert(header_name(name), value);
-    });
-    if let Some(key) = envelope.key().filter(|_| !has_text_key) {
-        headers.insert(KEY, STANDARD_NO_PAD.encode(key));
+/// How many kinds of events are remembered.
+const KINDS: usize = 32;
+
+/// Makes messages of events; one for each publisher, since it remembers the headers that events of
+/// a kind share: the client's map hashes every name, and grows twice until it holds them all.
+#[derive(Default)]
+pub(crate) struct Encoder(VecDeque<(Arc<Kind>, HeaderMap)>);
+
+impl Encoder {
+    /// The headers and the payload of an event.
+    pub(crate) fn encode(&mut self, outgoing: &Outgoing) -> (HeaderMap, Bytes) {
+        let envelope = &outgoing.envelope;
+        let mut headers = self.of_kind(envelope.kind());
+        headers.insert(NATS_MESSAGE_ID, message_id(outgoing));
+        let mut has_text_key = false;
+        for_each_own_attribute(envelope, Style::Dash, |name, value| {
+            has_text_key |= name == "ce-partitionkey";
+            headers.insert(header_name(name), value);
+        });
+        if let Some(key) = envelope.key().filter(|_| !has_text_key) {
+            headers.insert(KEY, STANDARD_NO_PAD.encode(key));
+        }
+        if envelope.payload().is_none() {
+            headers.insert(NO_PAYLOAD, "1");
+        }
+        put_free(&mut headers, envelope.headers());
+        let payload = envelope.payload().cloned().unwrap_or_default();
+        (headers, payload)
     }
-    if envelope.payload().is_none() {
-        headers.insert(NO_PAYLOAD, "1");
+
+    fn of_kind(&mut self, kind: &Arc<Kind>) -> HeaderMap {
+        let known = self.0.iter().find(|(known, _)| Arc::ptr_eq(known, kind));
+        if let Some((_, headers)) = known {
+            return headers.clone();
+        }
+        let mut headers = HeaderMap::new();
+        for_each_kind_attribute(kind, Style::Dash, |name, value| {
+            headers.insert(header_name(name), value);
+        });
+        self.0.truncate(KINDS - 1);
+        self.0.push_front((Arc::clone(kind), headers.clone()));
+        headers
     }
-    put_free(&mut headers, envelope.headers());
-    let payload = envelope.payload().cloned().unwrap_or_default();
-    (headers, payload)
 }
 
 /// The id by which the server recognises copies: the same event may be in a topic once for each
@@ -70,13 +101,13 @@ fn header_name(name: &str) -> HeaderName {
             (name, HeaderName::from_static(name))
         }
         [
-            of("ce-specversion"),
             of("ce-id"),
+            of("ce-time"),
+            of("ce-partitionkey"),
+            of("ce-specversion"),
             of("ce-source"),
             of("ce-type"),
             of("ce-datacontenttype"),
-            of("ce-time"),
-            of("ce-partitionkey"),
             of("ce-dataschema"),
             of("ce-subject"),
             of("ce-correlationid"),

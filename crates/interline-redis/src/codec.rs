@@ -5,7 +5,7 @@
 //! one for each would. It reads as a web form does, in any language and in `redis-cli`:
 //!
 //! ```text
-//! ce_specversion=1.0&ce_id=..&ce_source=/shop&ce_type=order.placed&x-hop=a
+//! ce_specversion=1.0&ce_source=/shop&ce_type=order.placed&ce_id=..&x-hop=a
 //! ```
 //!
 //! with `%XX` for control characters and for the four that have a meaning: `% & = +`.

@@ -34,7 +34,7 @@ fn place() -> Place<'static> {
 }
 
 fn around(envelope: &Envelope) -> Envelope {
-    let (headers, payload) = encode(&Outgoing::new(topic(), envelope.clone()));
+    let (headers, payload) = Encoder::default().encode(&Outgoing::new(topic(), envelope.clone()));
     let mut decoder = Decoder::new(Style::Dash);
     let record = decode(&mut decoder, &topic(), 0, &place(), Some(&headers), payload);
     assert_eq!((record.position, record.stored_at), (Position::from(7), 5));
@@ -91,7 +91,7 @@ fn nothing_that_a_server_obeys_is_sent() {
         None,
         &[("Nats-Rollup", b"all"), ("x", b"a\r\nNats-TTL: 1s")],
     );
-    let (headers, _) = encode(&Outgoing::new(topic(), odd));
+    let (headers, _) = Encoder::default().encode(&Outgoing::new(topic(), odd));
     for (name, values) in headers.iter() {
         let name: &str = name.as_ref();
         assert!(

@@ -23,7 +23,7 @@ use super::late;
 use crate::error::{closed, denied, error};
 use crate::hub::Facts;
 use crate::link::Session;
-use crate::message::encode;
+use crate::message::Encoder;
 use crate::topics::DEDUPE;
 
 /// How many events may be sent and unanswered. Without a bound the server's intake overflows and
@@ -55,6 +55,7 @@ pub(super) struct Queue {
     batches: BTreeMap<u64, Batch>,
     batch: u64,
     spreader: Spreader,
+    encoder: Encoder,
     /// The places of batches settled lately.
     freed: Option<Places>,
     pub(super) is_ending: bool,
@@ -151,6 +152,7 @@ impl Queue {
             batches: BTreeMap::new(),
             batch: 0,
             spreader: Spreader::starting_at(fastrand::u32(..)),
+            encoder: Encoder::default(),
             freed: None,
             is_ending: false,
             tally: Tally::default(),
@@ -249,7 +251,7 @@ impl Queue {
         let live = self.live.as_ref().ok_or(None)?;
         let subject = slot.subject().map_err(Some)?;
         // Made only now: the messages of a whole window would be more than a processor keeps near.
-        let (headers, payload) = encode(&slot.outgoing);
+        let (headers, payload) = self.encoder.encode(&slot.outgoing);
         let room = live.session.info.max_payload;
         let spare = if slot.outgoing.purpose == Purpose::Event {
             LETTER

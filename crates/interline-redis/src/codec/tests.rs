@@ -44,7 +44,7 @@ fn attributes_read_as_a_form() {
     pack(&envelope, &mut text);
     assert_eq!(
         std::str::from_utf8(&text).unwrap(),
-        "ce_specversion=1.0&ce_id=7&ce_source=/shop&ce_type=order.placed&x-hop=a%2Bb%26c"
+        "ce_specversion=1.0&ce_source=/shop&ce_type=order.placed&ce_id=7&x-hop=a%2Bb%26c"
     );
     assert!(round_trip(&envelope).is_own);
     assert_eq!(round_trip(&envelope).envelope, envelope);

@@ -10,7 +10,7 @@ mod names;
 
 use std::borrow::Cow;
 
-use interline_core::{Envelope, Position, Topic, is_attribute_char};
+use interline_core::{Envelope, Kind, Position, Timestamp, Topic, is_attribute_char};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use uuid::Uuid;
 
@@ -54,22 +54,39 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 ///     .build()?;
 /// let mut names = Vec::new();
 /// for_each_header(&envelope, Style::Underscore, |name, _| names.push(name.to_owned()));
-/// assert_eq!(names, ["ce_specversion", "ce_id", "ce_source", "ce_type"]);
+/// assert_eq!(names, ["ce_specversion", "ce_source", "ce_type", "ce_id"]);
 /// # Ok::<(), interline_core::Error>(())
 /// ```
 pub fn for_each_header(envelope: &Envelope, style: Style, mut put: impl FnMut(&str, &[u8])) {
-    for_each_attribute(envelope, style, |name, value| put(name, value.as_bytes()));
+    for_each_kind_attribute(envelope.kind(), style, |name, value| {
+        put(name, value.as_bytes());
+    });
+    for_each_own_attribute(envelope, style, |name, value| put(name, value.as_bytes()));
     for (name, value) in envelope.headers().iter() {
         put(name.as_str(), value);
     }
 }
 
-/// The part of [`for_each_header`] that writes the attributes, for a wire that has a way of its
-/// own for free headers.
-pub fn for_each_attribute(envelope: &Envelope, style: Style, mut put: impl FnMut(&str, &str)) {
+/// The part of [`for_each_header`] that is the same for all events of a kind.
+pub fn for_each_kind_attribute(kind: &Kind, style: Style, mut put: impl FnMut(&str, &str)) {
     let core = names::core(style);
     let mut text = |name: &str, value: &str| put(name, &escaped(value, style));
     text(core.specversion, "1.0");
+    text(core.source, kind.source());
+    text(core.ty, kind.ty());
+    if let Some(content_type) = kind.data_content_type() {
+        text(core.content_type, content_type);
+    }
+    if let Some(schema) = kind.data_schema() {
+        text(core.dataschema, schema);
+    }
+}
+
+/// The part of [`for_each_header`] that writes the attributes of this event beside those of its
+/// kind.
+pub fn for_each_own_attribute(envelope: &Envelope, style: Style, mut put: impl FnMut(&str, &str)) {
+    let core = names::core(style);
+    let mut text = |name: &str, value: &str| put(name, &escaped(value, style));
     match envelope.id().as_uuid() {
         Some(uuid) => {
             let mut buffer = Uuid::encode_buffer();
@@ -77,16 +94,8 @@ pub fn for_each_attribute(envelope: &Envelope, style: Style, mut put: impl FnMut
         }
         None => text(core.id, &envelope.id().to_text()),
     }
-    text(core.source, envelope.source());
-    text(core.ty, envelope.ty());
-    if let Some(content_type) = envelope.content_type() {
-        text(core.content_type, content_type);
-    }
-    if let Some(schema) = envelope.schema() {
-        text(core.dataschema, schema);
-    }
     if let Some(time) = envelope.time() {
-        text(core.time, &time.to_string());
+        text(core.time, time.encode(&mut Timestamp::buffer()));
     }
     if let Some(subject) = envelope.subject() {
         text(core.subject, subject);

@@ -184,10 +184,10 @@ fn headers_are_those_of_the_kafka_binding() {
         lines,
         [
             "ce_specversion: 1.0",
-            "ce_id: 1",
             "ce_source: /shop",
             "ce_type: order.placed",
             "content-type: application/json",
+            "ce_id: 1",
             "ce_time: 2018-04-05T17:31:00Z",
             "ce_subject: order/1",
             "ce_partitionkey: ada",
