@@ -195,19 +195,17 @@ async fn typed(events: usize, batch: usize) -> Result<Round> {
         })
         .start()
         .await?;
-    let order = |key: usize| Prepared(Arc::new(Order::new(key, key as u64)));
-    let orders: Vec<Prepared> = (0..KEYS).map(order).collect();
+    let mut orders = Prepared::all().take(events).peekable();
     let watch = Watch::start();
     let writer = tokio::spawn(async move {
         if batch == 1 {
-            for order in orders.iter().cycle().take(events) {
-                bus.publish(order.clone()).await?;
+            for order in orders {
+                bus.publish(order).await?;
             }
             return interline_core::Result::<()>::Ok(());
         }
-        let mut events = orders.iter().cycle().take(events).cloned().peekable();
-        while events.peek().is_some() {
-            bus.publish_all(events.by_ref().take(batch)).await?;
+        while orders.peek().is_some() {
+            bus.publish_all(orders.by_ref().take(batch)).await?;
         }
         Ok(())
     });
