@@ -45,8 +45,9 @@ impl Event for Order {
     }
 }
 
-/// How many prepared events there are, each with a key of its own.
-const PREPARED: usize = 10_000;
+/// How many prepared events there are, each with a key of its own: few enough to stay near the
+/// processor, where an event is that was just made.
+const PREPARED: usize = 1_000;
 
 static ORDERS: LazyLock<Vec<Order>> =
     LazyLock::new(|| (0..PREPARED).map(|n| Order::new(n, n as u64)).collect());

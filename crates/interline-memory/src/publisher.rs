@@ -1,13 +1,16 @@
 //! Publishing.
 
+use std::borrow::Cow;
+use std::hash::BuildHasher;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use interline_core::{
-    EventId, Outcome, Outgoing, PublisherOptions, PublisherStats, Receipt, Result,
+    EventId, Outcome, Outgoing, PublisherOptions, PublisherStats, Receipt, Result, Topic,
 };
 use interline_transport::tally::Tally;
 use smallvec::SmallVec;
@@ -21,6 +24,9 @@ use crate::store::TopicLog;
 /// A task may take 128 turns before others run.
 const EVENTS_PER_TURN: u64 = 32;
 
+/// How many topics a publisher remembers at most.
+const KNOWN: usize = 32;
+
 /// Stores events at once: an accepted event is stored, nothing is ever in flight.
 #[derive(Debug)]
 pub struct Publisher {
@@ -29,6 +35,8 @@ pub struct Publisher {
     tally: Tally,
     /// Events offered so far, taken or not.
     offered: AtomicU64,
+    /// Topics that single events went to, each where its name says: found without a lock.
+    known: [OnceLock<Arc<TopicLog>>; KNOWN],
 }
 
 /// Events of a batch that follow each other to one topic.
@@ -44,7 +52,21 @@ impl Publisher {
             options,
             tally: Tally::default(),
             offered: AtomicU64::new(0),
+            known: [const { OnceLock::new() }; KNOWN],
         }
+    }
+
+    /// The topic, if it is there.
+    fn topic(&self, topic: &Topic) -> Option<Cow<'_, Arc<TopicLog>>> {
+        let at = FixedState::with_seed(0).hash_one(topic) as usize % KNOWN;
+        let known = self.known[at].get();
+        if let Some(log) = known.filter(|log| log.name == *topic && !log.is_gone()) {
+            return Some(Cow::Borrowed(log));
+        }
+        let log = self.link.store.topic(topic)?;
+        // The first one keeps the place.
+        let _ = self.known[at].set(Arc::clone(&log));
+        Some(Cow::Owned(log))
     }
 
     fn runs(&self, batch: &[Outgoing]) -> SmallVec<[Run; 1]> {
@@ -156,9 +178,15 @@ impl interline_core::Publisher for Publisher {
         if (turns(before, 1) > 0 && !took_turn()) || self.link.is_closed() {
             return None;
         }
-        let payload = event.as_ref()?.envelope.payload();
+        let offered = event.as_ref()?;
+        let log = self.topic(&offered.topic)?;
+        if !log.has_room() {
+            return None;
+        }
+        let payload = offered.envelope.payload();
         let bytes = payload.map_or(0, |payload| payload.len());
-        let outcome = self.link.store.append_one(event)?;
+        let now = self.link.store.clock.millis(Instant::now());
+        let outcome = log.append_one(event.take()?, now);
         self.offer(before, 1);
         if let Outcome::Stored { .. } = outcome {
             self.tally.stored_at_once(bytes);

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
-use interline_core::{Fence, Group, Outcome, Outgoing, Topic};
+use interline_core::{Fence, Group, Topic};
 use tokio::time::Instant;
 
 pub(crate) use self::bell::Bell;
@@ -68,20 +68,6 @@ impl Store {
     pub(crate) fn topic(&self, topic: &Topic) -> Option<Arc<TopicLog>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         topics.get(topic).cloned()
-    }
-
-    /// Takes one event from where it is and stores it, if its topic is there and has room.
-    pub(crate) fn append_one(&self, event: &mut Option<Outgoing>) -> Option<Outcome> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let log = topics.get(&event.as_ref()?.topic)?;
-        if !log.has_room() {
-            return None;
-        }
-        let now = self.clock.millis(Instant::now());
-        let (outcome, after) = log.append_one(event.take()?, now);
-        drop(topics);
-        after.run();
-        Some(outcome)
     }
 
     pub(crate) fn topics(&self) -> Vec<Arc<TopicLog>> {

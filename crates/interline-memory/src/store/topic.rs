@@ -40,6 +40,8 @@ pub(crate) struct TopicLog {
     state: Mutex<State>,
     /// Whether nothing may be appended now, to be looked at without the lock.
     full: AtomicBool,
+    /// Whether it was deleted, to be looked at without the lock.
+    gone: AtomicBool,
     room: Notify,
 }
 
@@ -61,23 +63,6 @@ struct State {
     last_stored: i64,
     next_sweep: i64,
     deleted: bool,
-}
-
-/// What an append leaves to do: whoever is woken, and whatever owned the bytes that are dropped,
-/// may come back to the store at once.
-#[must_use]
-pub(crate) struct Aftermath {
-    waiting: Vec<Arc<Bell>>,
-    dead: Dead,
-}
-
-impl Aftermath {
-    pub(crate) fn run(self) {
-        drop(self.dead);
-        for bell in self.waiting {
-            bell.ring();
-        }
-    }
 }
 
 /// Where an admitted event goes.
@@ -140,6 +125,7 @@ impl TopicLog {
                 deleted: false,
             }),
             full: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             room: Notify::new(),
         }
     }
@@ -197,11 +183,11 @@ impl TopicLog {
                 state.keep(envelope, place, now);
             }
         }
-        self.finish(state, now).run();
+        self.finish(state, now);
     }
 
-    /// Stores one event; what is left to do waits until no lock is held any more.
-    pub(crate) fn append_one(&self, event: Outgoing, now: i64) -> (Outcome, Aftermath) {
+    /// Stores one event.
+    pub(crate) fn append_one(&self, event: Outgoing, now: i64) -> Outcome {
         let mut state = self.state();
         let now = state.stamp(now);
         state.spreader.next_batch();
@@ -212,7 +198,8 @@ impl TopicLog {
             }
             Err(outcome) => outcome,
         };
-        (outcome, self.finish(state, now))
+        self.finish(state, now);
+        outcome
     }
 
     pub(crate) fn append_raw(&self, raw: Raw<'_>, now: i64) -> Result<(u32, Position)> {
@@ -237,12 +224,13 @@ impl TopicLog {
             .decode(&origin, &Bytes::new(), headers, raw.key, raw.payload);
         state.count(partition, envelope.size() as u64);
         state.keep(envelope, Place { partition, index }, now);
-        self.finish(state, now).run();
+        self.finish(state, now);
         Ok((partition, position))
     }
 
-    /// Makes what was appended visible and drops what is too much: once per batch.
-    fn finish(&self, mut state: MutexGuard<'_, State>, now: i64) -> Aftermath {
+    /// Makes what was appended visible, drops what is too much and wakes who waits: the last two
+    /// once per batch.
+    fn finish(&self, mut state: MutexGuard<'_, State>, now: i64) {
         let mut waiting: Vec<Arc<Bell>> = Vec::new();
         let State { logs, grown, .. } = &mut *state;
         for partition in grown.drain(..) {
@@ -254,12 +242,21 @@ impl TopicLog {
         state.trim(&self.limits, now);
         self.note_room(&state);
         let dead = std::mem::take(&mut state.dead);
-        Aftermath { waiting, dead }
+        drop(state);
+        drop(dead);
+        for bell in waiting {
+            bell.ring();
+        }
     }
 
     /// Whether an event may be appended now.
     pub(crate) fn has_room(&self) -> bool {
         !self.full.load(Ordering::SeqCst)
+    }
+
+    /// Whether its name may stand for another topic now.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Called after whatever changes how much is kept or who waits for it.
@@ -405,9 +402,18 @@ impl TopicLog {
     pub(crate) fn delete(&self) {
         let mut state = self.state();
         state.deleted = true;
+        self.gone.store(true, Ordering::Relaxed);
+        // Whoever still knows the topic does not keep its events alive.
+        let State { logs, dead, .. } = &mut *state;
+        for log in logs {
+            log.drop_first(log.end() - log.base(), dead);
+        }
+        (state.unread, state.history) = (Amount::default(), Amount::default());
         self.note_room(&state);
         let bells: Vec<_> = state.logs.iter().flat_map(Log::bells).cloned().collect();
+        let dead = std::mem::take(&mut state.dead);
         drop(state);
+        drop(dead);
         for bell in bells {
             bell.ring();
         }

@@ -84,6 +84,25 @@ async fn an_event_at_once_fares_as_in_a_batch_or_stays_where_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_single_event_goes_to_the_topic_that_bears_the_name_now() {
+    let transport = memory("partitions=1").await;
+    let publisher = publisher(&transport).await;
+    for number in [0, 10] {
+        let mut offered = Some(event("t", "k", number));
+        assert!(publisher.publish_at_once(&mut offered).is_none());
+        publish(&transport, "t", number..number + 1).await;
+        let mut offered = Some(event("t", "k", number + 1));
+        let outcome = publisher.publish_at_once(&mut offered);
+        let second = Position::from(1);
+        assert!(
+            matches!(outcome, Some(Outcome::Stored { position, .. }) if position == second),
+            "{outcome:?}"
+        );
+        transport.admin().delete_topic(&topic("t")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_budget_bounds_a_batch_but_one_record_always_comes() {
     let transport = memory("partitions=1").await;
     publish(&transport, "t", 0..10).await;
