@@ -15,8 +15,8 @@ const LISTS: usize = 64;
 
 /// The declarations of the types that were published from one source.
 ///
-/// They are never taken back, and so are found without a lock: one would cost every event as much
-/// as its id does.
+/// They are never taken back, and so are found without a lock: one would cost an event more than
+/// making its id does.
 pub(crate) struct Declarations([OnceLock<Box<Entry>>; LISTS]);
 
 struct Entry {

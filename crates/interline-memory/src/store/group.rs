@@ -145,11 +145,10 @@ impl GroupStore {
         }
         member.bell.arm();
         // Something may have come before the bell was armed.
-        let mut logs: Vec<_> = member.owned.iter().map(|at| &slots[*at].log).collect();
-        logs.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        for log in logs {
+        let is_one = |a: &usize, b: &usize| Arc::ptr_eq(&slots[*a].log, &slots[*b].log);
+        for of_topic in member.owned.chunk_by(is_one) {
             // That a topic is gone comes as a signal.
-            let _ = log.pass_appends();
+            let _ = slots[of_topic[0]].log.pass_appends();
         }
         Ok(match read(member, slots, budget)? {
             Some(batch) => Step::Signal(Signal::Batch(batch)),
