@@ -64,8 +64,8 @@ async fn an_event_is_readable_in_the_servers_own_shell() {
     let entry = entries.into_array()[0].clone().into_array();
     let fields: Vec<_> = entry[1].clone().into_array();
     let fields: Vec<_> = fields.iter().filter_map(Value::as_string).collect();
-    let attributes = "ce_specversion=1.0&ce_id=order-1&ce_source=/shop&ce_type=order.placed\
-                      &content-type=application/json&ce_partitionkey=ada";
+    let attributes = "ce_specversion=1.0&ce_source=/shop&ce_type=order.placed\
+                      &content-type=application/json&ce_id=order-1&ce_partitionkey=ada";
     assert_eq!(fields, ["ce", attributes, "data", r#"{"cents":990}"#]);
 }
 
