@@ -241,9 +241,7 @@ impl TopicLog {
         }
         state.trim(&self.limits, now);
         self.note_room(&state);
-        let dead = std::mem::take(&mut state.dead);
-        drop(state);
-        drop(dead);
+        release(state);
         for bell in waiting {
             bell.ring();
         }
@@ -393,9 +391,7 @@ impl TopicLog {
         let now = state.last_stored;
         state.trim(&self.limits, now);
         self.note_room(&state);
-        let dead = std::mem::take(&mut state.dead);
-        drop(state);
-        drop(dead);
+        release(state);
         self.room.notify_waiters();
     }
 
@@ -411,14 +407,20 @@ impl TopicLog {
         (state.unread, state.history) = (Amount::default(), Amount::default());
         self.note_room(&state);
         let bells: Vec<_> = state.logs.iter().flat_map(Log::bells).cloned().collect();
-        let dead = std::mem::take(&mut state.dead);
-        drop(state);
-        drop(dead);
+        release(state);
         for bell in bells {
             bell.ring();
         }
         self.room.notify_waiters();
     }
+}
+
+/// Gives the lock back before what nobody needs is dropped: whoever owned its bytes may come back
+/// to the topic.
+fn release(mut state: MutexGuard<'_, State>) {
+    let dead = std::mem::take(&mut state.dead);
+    drop(state);
+    drop(dead);
 }
 
 impl State {
