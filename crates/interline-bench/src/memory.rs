@@ -195,7 +195,7 @@ async fn typed(events: usize, batch: usize) -> Result<Round> {
         })
         .start()
         .await?;
-    let mut orders = Prepared::all().take(events).peekable();
+    let orders = Prepared::all().take(events);
     let watch = Watch::start();
     let writer = tokio::spawn(async move {
         if batch == 1 {
@@ -204,6 +204,7 @@ async fn typed(events: usize, batch: usize) -> Result<Round> {
             }
             return interline_core::Result::<()>::Ok(());
         }
+        let mut orders = orders.peekable();
         while orders.peek().is_some() {
             bus.publish_all(orders.by_ref().take(batch)).await?;
         }

@@ -59,7 +59,7 @@ pub(crate) struct Prepared(usize);
 
 impl Prepared {
     /// All of them, over and over again.
-    pub(crate) fn all() -> impl Iterator<Item = Self> + Clone {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         LazyLock::force(&ORDERS);
         (0..PREPARED).map(Self).cycle()
     }
