@@ -79,7 +79,7 @@ impl Places {
 const BEHIND: &str = "select l.last, exists (
     select from {s}.topics t, generate_series(0, t.parts - 1) p, lateral (
         select from {s}.log x where x.topic = t.id and x.part = p and x.id > l.last limit 1) y)
-    from (select case when is_called then last_value else 0 end as last from {s}.log_id) l";
+    from (select {s}.last_id() as last offset 0) l";
 
 /// Per partition: the last id that is beyond retention, and the id before the first event that is
 /// kept and was stored at a time or later, if there is one.
@@ -90,8 +90,7 @@ const BOUNDS: &str = "select c.p, coalesce(r.id, 0), case when $2::float8 is not
     left join {s}.retained r on r.topic = $1 and r.part = c.p";
 
 /// The last id that was given; everything stored from now on has a higher one.
-pub(crate) const LAST: &str =
-    "select case when is_called then last_value else 0 end from {s}.log_id";
+pub(crate) const LAST: &str = "select {s}.last_id()";
 
 /// What is known of the ends of a topic.
 pub(crate) struct Bounds {

@@ -28,7 +28,7 @@ pub struct Reader {
 
 /// What of now counts for the time at which a reading ends.
 const CLOCK: &str = "select (extract(epoch from clock_timestamp()) * 1000)::int8,
-    (select case when is_called then last_value else 0 end from {s}.log_id)";
+    {s}.last_id()";
 
 impl Reader {
     pub(crate) async fn open(link: Arc<Link>, spec: ReadSpec) -> Result<Self> {

@@ -26,10 +26,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(5);
 const STUCK_AGAIN: Duration = Duration::from_secs(30);
 
-const LOOK: &str = "select last_value, is_called,
-    case when is_called and last_value > $1 then pg_current_xact_id()::text::bigint end,
+/// The id comes first and the transaction id after it, whatever the planner does: `offset 0`.
+const LOOK: &str = "select l.last,
+    case when l.last > $1 then pg_current_xact_id()::text::bigint end,
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-    from {s}.log_id";
+    from (select {s}.last_id() as last offset 0) l";
 
 const BLOCKER: &str = "select coalesce(pid, 0), coalesce(datname::text, ''),
     coalesce(extract(epoch from clock_timestamp() - xact_start)::int8, 0)
@@ -196,9 +197,9 @@ impl Connected {
         let row = self.session.client.query_one(&self.look, &[&above]).await;
         let row = row.map_err(|error| postgres("watch", error))?;
         let look = Look {
-            last: if row.get(1) { row.get(0) } else { 0 },
-            taken: row.get(2),
-            oldest: row.get(3),
+            last: row.get(0),
+            taken: row.get(1),
+            oldest: row.get(2),
         };
         if look.taken.is_some() {
             self.taken = Some(now);

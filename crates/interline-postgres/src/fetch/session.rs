@@ -49,7 +49,7 @@ const FREE: &str = "update {s}.owners o set member = null, free_since = clock_ti
 
 /// The last ids and what retention has dropped, for partitions that are opened.
 const BOUNDS: &str = "select c.o, coalesce(r.id, 0),
-    (select case when is_called then last_value else 0 end from {s}.log_id)
+    (select {s}.last_id())
     from unnest($1::int4[], $2::int2[]) with ordinality c (t, p, o)
     left join {s}.retained r on r.topic = c.t and r.part = c.p";
 

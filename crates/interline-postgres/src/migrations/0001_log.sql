@@ -29,6 +29,13 @@ create table {s}.incarnations (
 
 create sequence {s}.log_id as bigint cache 1;
 
+-- The last id that was given; 0 before the first. Never `select last_value`: while the server logs
+-- a sequence ahead, once in 32 ids, its row shows the id to which it logs, and whoever selects it
+-- takes no lock that would hide that. A horizon made of it passes ids that are yet to be given.
+create function {s}.last_id() returns bigint language sql volatile as $$
+    select coalesce(pg_sequence_last_value('{s}.log_id'::regclass), 0)
+$$;
+
 -- The incarnations, with one for the present server if it has none yet.
 create function {s}.incarnation() returns setof {s}.incarnations language plpgsql as $$
 declare
@@ -42,8 +49,7 @@ begin
     ) then
         lock table {s}.incarnations in share row exclusive mode;
         insert into {s}.incarnations
-            select coalesce(max(i.number), 0) + 1, system, line,
-                (select case when l.is_called then l.last_value else 0 end from {s}.log_id l)
+            select coalesce(max(i.number), 0) + 1, system, line, {s}.last_id()
             from {s}.incarnations i
             having (array_agg((i.system_identifier, i.timeline) order by i.number desc))[1]
                 is distinct from (system, line);
@@ -113,7 +119,7 @@ declare
 begin
     -- Two calls at once would set the sequence back under ids given in between.
     perform pg_advisory_xact_lock('{s}.log'::regclass::int, 1);
-    select l.last_value into last from {s}.log_id l;
+    last := {s}.last_id();
     next := (last >> 40) + 1;
     if last <= (next - 1) << 40 then
         return false;

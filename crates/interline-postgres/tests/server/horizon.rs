@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use crate::support::{
-    Member, PATIENCE, bare, connect, event, group, make, publish, publisher, topic, within,
+    Member, PATIENCE, bare, connect, event, fresh, group, make, publish, publisher, topic, within,
 };
 
 const WRITERS: usize = 8;
@@ -202,6 +202,49 @@ async fn overlapping_writers_lose_and_reorder_nothing() {
     assert!(lost > 0, "these writers do not overlap: nothing was proved");
     assert_eq!(invented, 0);
     println!("{rows} rows; a reader by id alone loses {lost}");
+}
+
+/// Seen from outside: an id that was yet to be given would have to go back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_id_is_never_one_that_is_yet_to_be_given() {
+    let namespace = fresh("last");
+    let client = bare().await;
+    for migration in interline_postgres::native::migrations(Some(&namespace)).unwrap() {
+        client.batch_execute(&migration.sql).await.unwrap();
+    }
+    let over = watch::Sender::new(false);
+    let mut givers = JoinSet::new();
+    for _ in 0..3 {
+        let (client, over) = (bare().await, over.subscribe());
+        let give = format!(
+            "select count(nextval('\"interline_{namespace}\".log_id'))
+            from generate_series(1, 20000)"
+        );
+        givers.spawn(async move {
+            while !*over.borrow() {
+                client.execute(&give, &[]).await.unwrap();
+            }
+        });
+    }
+    let look = format!(
+        "do $$ declare
+            before bigint := 0;
+            now bigint;
+        begin
+            for n in 1 .. 300000 loop
+                now := \"interline_{namespace}\".last_id();
+                if now < before then
+                    raise exception 'went back from % to %', before, now;
+                end if;
+                before := now;
+            end loop;
+        end $$"
+    );
+    within(client.batch_execute(&look)).await.unwrap();
+    over.send_replace(true);
+    within(givers.join_all()).await;
+    let drop = format!("drop schema \"interline_{namespace}\" cascade");
+    client.batch_execute(&drop).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
