@@ -1,6 +1,5 @@
 //! The events of one `enqueue`, on their way to outcomes.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use interline_core::{Error, EventId, Outcome, Outgoing, ReceiptSender};
@@ -15,8 +14,8 @@ pub(super) struct Row {
     pub(super) topic: i32,
     pub(super) part: i16,
     pub(super) event: Uuid,
-    /// Where its headers are in those of the call.
-    pub(super) headers: Range<u32>,
+    /// The bytes of its envelope, near enough.
+    pub(super) size: u32,
 }
 
 /// The events of one `enqueue`.
@@ -25,7 +24,6 @@ pub(super) struct Call {
     pub(super) number: u64,
     pub(super) events: Vec<Outgoing>,
     pub(super) rows: Vec<Row>,
-    pub(super) headers: Vec<u8>,
     /// When its events are given up.
     pub(super) deadline: Instant,
     fate: Mutex<Fate>,
@@ -62,7 +60,6 @@ impl Chunk {
 pub(super) struct Parts {
     pub(super) events: Vec<Outgoing>,
     pub(super) rows: Vec<Row>,
-    pub(super) headers: Vec<u8>,
     /// The outcome of what is not sent.
     pub(super) outcomes: Vec<Option<Outcome>>,
 }
@@ -80,7 +77,6 @@ impl Call {
             number,
             events: parts.events,
             rows: parts.rows,
-            headers: parts.headers,
             deadline,
             fate: Mutex::new(Fate {
                 outcomes: parts.outcomes,

@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::call::{Call, Chunk, Row};
+use super::rows::pack_headers;
 
 /// The events of one statement.
 #[derive(Debug)]
@@ -70,9 +71,9 @@ pub(super) fn columns(batch: &Batch) -> [Column<'_>; 6] {
         (Type::BYTEA, |call, _, at, out| {
             bytes(call.events[at].envelope.key().map(|key| &**key), out)
         }),
-        (Type::BYTEA, |call, row, _, out| {
-            let range = row.headers.start as usize..row.headers.end as usize;
-            bytes(Some(&call.headers[range]), out)
+        (Type::BYTEA, |call, _, at, out| {
+            pack_headers(&call.events[at].envelope, out);
+            IsNull::No
         }),
         (Type::BYTEA, |call, _, at, out| {
             let payload = call.events[at].envelope.payload();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::BufMut;
 use interline_core::{Envelope, Error, Outcome, Outgoing, Result, Topic, limits};
 use interline_transport::partition::Spreader;
 use interline_transport::wire::{Style, for_each_header};
@@ -10,9 +11,6 @@ use sha2::{Digest, Sha256};
 use super::call::{Parts, Row};
 use crate::link::Link;
 use crate::topics::Facts;
-
-/// Room for the headers of most events.
-const HEADERS: usize = 256;
 
 /// What is known of the topics of a batch, or why they take nothing.
 pub(super) type Known = HashMap<Topic, Result<Facts>>;
@@ -40,7 +38,6 @@ pub(super) async fn topics(link: &Link, batch: &[Outgoing]) -> Known {
 pub(super) fn parts(link: &Link, events: Vec<Outgoing>, known: &Known, run: u32) -> Parts {
     let mut rows = Vec::with_capacity(events.len());
     let mut outcomes = Vec::with_capacity(events.len());
-    let mut headers = Vec::with_capacity(events.len() * HEADERS);
     let mut spreader = Spreader::starting_at(run);
     let mut last: Option<(&Topic, &Result<Facts>)> = None;
     for outgoing in &events {
@@ -53,13 +50,11 @@ pub(super) fn parts(link: &Link, events: Vec<Outgoing>, known: &Known, run: u32)
             limits::check(outgoing, &link.capabilities)?;
             let facts = facts.as_ref().map_err(|error| error.again())?;
             let part = partition(&outgoing.envelope, facts.partitions, &mut spreader);
-            let start = headers.len() as u32;
-            pack_headers(&outgoing.envelope, &mut headers);
             Ok::<_, Error>(Row {
                 topic: facts.id,
                 part: part as i16,
                 event: outgoing.identity(),
-                headers: start..headers.len() as u32,
+                size: outgoing.envelope.size() as u32,
             })
         });
         let refused = |error| (not_sent(), Some(Outcome::Rejected(error)));
@@ -74,7 +69,6 @@ pub(super) fn parts(link: &Link, events: Vec<Outgoing>, known: &Known, run: u32)
     Parts {
         events,
         rows,
-        headers,
         outcomes,
     }
 }
@@ -84,7 +78,7 @@ fn not_sent() -> Row {
         topic: 0,
         part: 0,
         event: uuid::Uuid::nil(),
-        headers: 0..0,
+        size: 0,
     }
 }
 
@@ -104,14 +98,14 @@ pub(crate) fn of_key(key: &[u8], partitions: u32) -> u32 {
 }
 
 /// Adds the headers of `envelope` as the log stores them.
-pub(crate) fn pack_headers(envelope: &Envelope, out: &mut Vec<u8>) {
+pub(crate) fn pack_headers(envelope: &Envelope, out: &mut impl BufMut) {
     for_each_header(envelope, Style::Underscore, |name, value| {
         // A name is far shorter: the limits on headers are checked before.
         let name = &name.as_bytes()[..name.len().min(usize::from(u16::MAX))];
-        out.extend_from_slice(&(name.len() as u16).to_be_bytes());
-        out.extend_from_slice(name);
-        out.extend_from_slice(&(value.len() as u32).to_be_bytes());
-        out.extend_from_slice(value);
+        out.put_u16(name.len() as u16);
+        out.put_slice(name);
+        out.put_u32(value.len() as u32);
+        out.put_slice(value);
     });
 }
 

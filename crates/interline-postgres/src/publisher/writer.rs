@@ -296,19 +296,20 @@ impl Writer {
 
     async fn settle(&mut self, batch: &Batch, told: &Told) {
         let mut absent = Vec::new();
-        let mut place = 0;
+        let mut place = 1;
         for chunk in &batch.chunks {
-            let mut outcomes = Vec::with_capacity(chunk.len());
-            for at in chunk.from..chunk.to {
-                place += 1;
-                if told.absent.contains(&place) {
-                    absent.push((Arc::clone(&chunk.call), at));
-                    continue;
-                }
-                let row = &chunk.call.rows[at];
-                outcomes.push((at, told.outcome(&self.link, row, place)));
-            }
-            self.ledger.finish(&chunk.call, chunk.call.settle(outcomes));
+            let (call, link) = (&chunk.call, &self.link);
+            let outcomes = (chunk.from..chunk.to)
+                .zip(place..)
+                .filter_map(|(at, place)| {
+                    if told.absent.contains(&place) {
+                        absent.push((Arc::clone(call), at));
+                        return None;
+                    }
+                    Some((at, told.outcome(link, &call.rows[at], place)))
+                });
+            self.ledger.finish(call, call.settle(outcomes));
+            place += chunk.len() as i64;
         }
         if !told.ids.is_empty() {
             self.link.horizon.published();
@@ -386,7 +387,7 @@ fn next_batch(
             if !seen.insert((row.topic, row.event)) {
                 break;
             }
-            bytes += chunk.call.events[to].envelope.size();
+            bytes += row.size as usize;
             to += 1;
         }
         let rest = Chunk {
