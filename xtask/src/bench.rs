@@ -11,6 +11,7 @@ use crate::{Result, exec, in_ci, root, take_flag, take_value};
 const DOCUMENT: &str = "docs/performance.md";
 
 const QUICK: &str = "--quick";
+const ALLOCATIONS: &str = "--allocations";
 
 /// The verb. What it does not know goes to the bench program.
 pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
@@ -25,7 +26,8 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     if take_flag(&mut args, "--write") {
         files.push(("--write", root().join(DOCUMENT)));
     }
-    let bench = Bench::prepare(&args, install)?;
+    let features = take_flag(&mut args, ALLOCATIONS).then_some("allocations");
+    let bench = Bench::prepare(&args, features, install)?;
     let mut command = bench.command(&args);
     for (option, file) in files {
         command.arg(option).arg(file);
@@ -40,7 +42,7 @@ pub(crate) fn quick(install: bool) -> Result<()> {
         vec![QUICK.to_owned()],
         vec!["scale".to_owned(), QUICK.to_owned()],
     ];
-    let bench = Bench::prepare(&all[0], install)?;
+    let bench = Bench::prepare(&all[0], None, install)?;
     all.iter()
         .try_for_each(|args| exec::output(&mut bench.command(args)).map(drop))
 }
@@ -48,24 +50,28 @@ pub(crate) fn quick(install: bool) -> Result<()> {
 /// The bench program, with the servers that it needs while it runs.
 struct Bench {
     profile: &'static str,
+    features: Option<&'static str>,
     wanted: Vec<&'static str>,
     servers: Servers,
 }
 
 impl Bench {
-    fn prepare(args: &[String], install: bool) -> Result<Self> {
+    fn prepare(args: &[String], features: Option<&'static str>, install: bool) -> Result<Self> {
         let named = |t: &&&str| args.iter().any(|a| a == **t);
         let mut wanted: Vec<&str> = TRANSPORTS.iter().filter(named).copied().collect();
         if wanted.is_empty() {
             wanted = TRANSPORTS.to_vec();
         }
         // A quick run shows that it works and not how fast: a build without optimisation will do.
-        let profile = match args.iter().any(|a| a == QUICK) {
-            true => "dev",
-            false => "bench",
+        // What is allocated does not depend on optimisation beyond crates.
+        let profile = match (args.iter().any(|a| a == QUICK), features) {
+            (true, _) => "dev",
+            (false, Some(_)) => "release",
+            (false, None) => "bench",
         };
         Ok(Self {
             profile,
+            features,
             servers: servers_for(&wanted, install)?,
             wanted,
         })
@@ -80,7 +86,11 @@ impl Bench {
             "--package",
             "interline-bench",
         ];
-        command.args(run).arg("--").args(args);
+        command.args(run);
+        if let Some(features) = self.features {
+            command.args(["--features", features]);
+        }
+        command.arg("--").args(args);
         self.servers.show(&self.wanted, &mut command);
         command
     }

@@ -22,7 +22,7 @@ cargo xtask VERB
   it [TRANSPORT..] [--install]       all tests and examples that need a server; a table at the end
   it --planted                       prove that the suite finds each bug planted for it
   ci [--install]                     everything that must hold before a change is taken
-  bench [TRANSPORT..] [--quick] [--json FILE] [--baseline FILE] [--write]
+  bench [TRANSPORT..] [--quick] [--json FILE] [--baseline FILE] [--write] [--allocations]
                                      our paths beside the raw clients; --write puts the figures into docs/performance.md
   tidy                               size, arrows, dependencies, documents, forbidden words
   services up [NAME..] [--install]   start real servers and leave them running: kafka, redis, nats, postgres

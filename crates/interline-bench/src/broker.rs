@@ -22,6 +22,13 @@ const CONSUME: &str = "consume with lanes and checkpoints";
 const P50: &str = "one awaited publish, p50 in us";
 const P99: &str = "one awaited publish, p99 in us";
 
+/// The rows whose allocations are told, with what they are then called.
+pub(crate) const ALLOCATING: [(&str, &str); 3] = [
+    (PUBLISH, PUBLISH),
+    (CONSUME, CONSUME),
+    (P50, "one awaited publish"),
+];
+
 /// A transport, and its raw client as somebody who knows it well uses it by hand.
 pub(crate) trait Broker: Sized {
     /// Its name, which is that of its server too.

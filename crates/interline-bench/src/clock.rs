@@ -20,6 +20,8 @@ pub(crate) struct Inside {
     pub(crate) wall: Duration,
     /// Processor time of this process with all its threads.
     pub(crate) cpu: Duration,
+    /// How often this process has allocated, where that is counted.
+    pub(crate) allocations: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +52,7 @@ impl Clock for Machine {
         Inside {
             wall: now(ClockId::Monotonic),
             cpu: now(ClockId::ProcessCPUTime),
+            allocations: allocations(),
         }
     }
 
@@ -72,6 +75,23 @@ fn now(clock: ClockId) -> Duration {
         time.tv_sec.unsigned_abs(),
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
+}
+
+/// Whether allocations are counted. Times mean little then.
+pub(crate) const COUNTS: bool = cfg!(feature = "allocations");
+
+#[cfg(feature = "allocations")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
+fn allocations() -> Option<usize> {
+    #[cfg(feature = "allocations")]
+    {
+        let stats = ALLOCATOR.stats();
+        Some(stats.allocations + stats.reallocations)
+    }
+    #[cfg(not(feature = "allocations"))]
+    None
 }
 
 /// The time of a process, of its children, and of those of them that have ended.

@@ -4,12 +4,18 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::Result;
+use crate::broker::ALLOCATING;
+use crate::clock::COUNTS;
 use crate::report::{Row, or_dash, pair};
 use crate::series::Series;
 
 /// Replaces the tables of the transports that were measured, and leaves the others as they are.
 pub(crate) fn write(file: &Path, rows: &[Row], series: &[Series]) -> Result<()> {
     let mut text = std::fs::read_to_string(file)?;
+    if COUNTS {
+        text = between(&text, "allocations", &table_of_allocations(rows))?;
+        return Ok(std::fs::write(file, text)?);
+    }
     for these in rows.chunk_by(|a, b| a.transport == b.transport) {
         text = between(&text, these[0].transport, &table(these))?;
     }
@@ -62,6 +68,26 @@ fn table(rows: &[Row]) -> String {
                     .then(|| format!("{:.0} %", row.spread * 100.0))
             ),
             row.verdict(),
+        );
+    }
+    text
+}
+
+fn table_of_allocations(rows: &[Row]) -> String {
+    let mut text = "\
+| path | bytes | ours | raw |
+|---|---|---|---|
+"
+    .to_owned();
+    let named = |row: &Row| ALLOCATING.iter().find(|(path, _)| *path == row.path);
+    for (row, (_, name)) in rows.iter().filter_map(|row| Some((row, named(row)?))) {
+        let figure = |count: Option<f64>| or_dash(count.map(|count| format!("{count:.1}")));
+        let (ours, raw) = (figure(row.allocations), figure(row.raw_allocations));
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "| {}: {name} | {} | {ours} | {raw} |",
+            row.transport, row.payload
         );
     }
     text

@@ -42,7 +42,7 @@ impl Broker for Kafka {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [600_000, 200_000],
+        published: [600_000, 400_000],
         consumed: [1_500_000, 500_000],
         awaited: 3_000,
     };

@@ -106,7 +106,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let plan = if args.quick { Plan::QUICK } else { Plan::FULL };
+    let plan = match args.quick {
+        true => Plan::QUICK,
+        false if clock::COUNTS => Plan::COUNTED,
+        false => Plan::FULL,
+    };
     match &args.instead {
         None => rows(args, plan),
         Some(Instead::Scale { transports, huge }) => {

@@ -25,6 +25,11 @@ impl Plan {
         rounds: 1,
         divide: 200,
     };
+    /// What is counted does not vary.
+    pub(crate) const COUNTED: Self = Self {
+        rounds: 1,
+        divide: 4,
+    };
 }
 
 /// One round: how many events in which time, wall and processor.
@@ -35,6 +40,7 @@ pub(crate) struct Round {
     cpu: Duration,
     server: Option<Duration>,
     foreign: Option<Duration>,
+    allocations: Option<usize>,
     /// How long each event took, from the shortest to the longest; empty where they overlap.
     waits: Vec<Duration>,
 }
@@ -53,6 +59,11 @@ impl Round {
     /// Microseconds of the server for one event, if it can be told.
     pub(crate) fn server_us(&self) -> Option<f64> {
         Some(self.server?.as_secs_f64() * 1e6 / self.count())
+    }
+
+    /// Allocations of this process for one event, where they are counted.
+    pub(crate) fn allocations(&self) -> Option<f64> {
+        Some(self.allocations? as f64 / self.count())
     }
 
     /// How long all of it took.
@@ -130,6 +141,10 @@ impl<C: Clock> Watch<C> {
             cpu,
             server,
             foreign,
+            allocations: inside
+                .allocations
+                .zip(self.inside.allocations)
+                .map(|(now, then)| now - then),
             waits: Vec::new(),
         }
     }

@@ -49,7 +49,7 @@ impl Broker for Nats {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [80_000, 60_000],
+        published: [120_000, 100_000],
         consumed: [200_000, 120_000],
         awaited: 5_000,
     };

@@ -59,8 +59,9 @@ const READ: &str = "select c.o, l.* from unnest($2::int2[], $3::int8[])
         order by x.id limit $5) l";
 
 /// The last id that was given, a transaction behind it, and before which all have ended.
-const HORIZON: &str = "select last_value, pg_current_xact_id()::text::int8,
-    pg_snapshot_xmin(pg_current_snapshot())::text::int8 from interline.log_id";
+const HORIZON: &str = "select l.last, pg_current_xact_id()::text::int8,
+    pg_snapshot_xmin(pg_current_snapshot())::text::int8
+    from (select interline.last_id() as last offset 0) l";
 
 const TABLE: &str = "create schema if not exists interline_bench;
     create table if not exists interline_bench.checkpoints (
@@ -85,7 +86,7 @@ impl Broker for Postgres {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [60_000, 40_000],
+        published: [120_000, 80_000],
         consumed: [200_000, 100_000],
         awaited: 1_500,
     };

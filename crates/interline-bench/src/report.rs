@@ -54,6 +54,9 @@ pub(crate) struct Row {
     pub(crate) cpu_over_raw_us: Option<f64>,
     pub(crate) server_us: Option<f64>,
     pub(crate) raw_server_us: Option<f64>,
+    /// For one event, where they are counted.
+    pub(crate) allocations: Option<f64>,
+    pub(crate) raw_allocations: Option<f64>,
     /// How far apart the middle half of the rounds is: of the ratio, or of our figure where there
     /// is none.
     pub(crate) spread: f64,
@@ -138,6 +141,8 @@ impl Row {
             cpu_over_raw_us: None,
             server_us: known(rounds, Round::server_us),
             raw_server_us: None,
+            allocations: known(rounds, Round::allocations),
+            raw_allocations: None,
             spread,
             foreign: known(rounds, Round::foreign),
             waits: None,
@@ -161,6 +166,7 @@ impl Row {
         let over = pairs().map(|(ours, raw)| ours.cpu_us() - raw.cpu_us());
         self.cpu_over_raw_us = Some(median(over).0);
         self.raw_server_us = known(raw, Round::server_us);
+        self.raw_allocations = known(raw, Round::allocations);
         let foreign = known(raw, Round::foreign);
         self.foreign = self.foreign.zip(foreign).map(|(a, b)| a.max(b));
         self
@@ -288,6 +294,10 @@ impl Row {
             or_dash(self.foreign.map(|foreign| format!("{foreign:.2}"))),
             self.verdict(),
         );
+        if self.allocations.is_some() {
+            let allocations = pair(self.allocations, self.raw_allocations);
+            println!("  allocations: {allocations}");
+        }
         if let Some(waits) = &self.waits {
             print!("{waits}");
         }

@@ -41,7 +41,7 @@ impl Broker for Redis {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [150_000, 60_000],
+        published: [250_000, 150_000],
         consumed: [250_000, 150_000],
         awaited: 5_000,
     };
