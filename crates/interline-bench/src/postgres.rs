@@ -86,7 +86,7 @@ impl Broker for Postgres {
         consume_us: 0.4,
     };
     const EVENTS: Events = Events {
-        published: [120_000, 80_000],
+        published: [60_000, 40_000],
         consumed: [200_000, 100_000],
         awaited: 1_500,
     };

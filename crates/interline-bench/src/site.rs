@@ -85,10 +85,23 @@ impl Site {
         let spec = TopicSpec::new(topic.clone()).partitions(self.partitions);
         self.runtime.block_on(admin.ensure(vec![spec]))?;
         let measured = measure(&topic);
-        let deleted = self.runtime.block_on(admin.delete_topic(&topic));
+        let deleted = self.runtime.block_on(self.delete_topic(&topic));
         let measured = measured?;
         deleted?;
         Ok(measured)
+    }
+
+    /// A server whose disk is busy with what was measured may take long.
+    async fn delete_topic(&self, topic: &Topic) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.transport.admin().delete_topic(topic).await {
+                Err(error) if error.is_transient() && began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                deleted => return Ok(deleted?),
+            }
+        }
     }
 
     /// Runs `measure` with a group of its own.
