@@ -13,7 +13,11 @@ use crate::series::Series;
 pub(crate) fn write(file: &Path, rows: &[Row], series: &[Series]) -> Result<()> {
     let mut text = std::fs::read_to_string(file)?;
     if COUNTS {
-        text = between(&text, "allocations", &table_of_allocations(rows))?;
+        let counted: Vec<_> = rows.iter().filter_map(allocating).collect();
+        for these in counted.chunk_by(|(a, _), (b, _)| a.transport == b.transport) {
+            let name = format!("allocations {}", these[0].0.transport);
+            text = between(&text, &name, &table_of_allocations(these))?;
+        }
         return Ok(std::fs::write(file, text)?);
     }
     for these in rows.chunk_by(|a, b| a.transport == b.transport) {
@@ -73,22 +77,23 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-fn table_of_allocations(rows: &[Row]) -> String {
+/// A row whose allocations are told, with its name there.
+fn allocating(row: &Row) -> Option<(&Row, &'static str)> {
+    let found = ALLOCATING.iter().find(|(path, _)| *path == row.path);
+    found.map(|(_, name)| (row, *name))
+}
+
+fn table_of_allocations(rows: &[(&Row, &str)]) -> String {
     let mut text = "\
 | path | bytes | ours | raw |
 |---|---|---|---|
 "
     .to_owned();
-    let named = |row: &Row| ALLOCATING.iter().find(|(path, _)| *path == row.path);
-    for (row, (_, name)) in rows.iter().filter_map(|row| Some((row, named(row)?))) {
+    for (row, name) in rows {
         let figure = |count: Option<f64>| or_dash(count.map(|count| format!("{count:.1}")));
         let (ours, raw) = (figure(row.allocations), figure(row.raw_allocations));
         // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "| {}: {name} | {} | {ours} | {raw} |",
-            row.transport, row.payload
-        );
+        let _ = writeln!(text, "| {name} | {} | {ours} | {raw} |", row.payload);
     }
     text
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use interline_core::{
-    Admin, AnyTransport, ErrorKind, EventId, Group, Topic, TopicSpec, Transport as _,
+    Admin, AnyTransport, Error, ErrorKind, EventId, Group, Topic, TopicSpec, Transport as _,
 };
 use tokio::runtime::Runtime;
 
@@ -85,44 +85,24 @@ impl Site {
         let spec = TopicSpec::new(topic.clone()).partitions(self.partitions);
         self.runtime.block_on(admin.ensure(vec![spec]))?;
         let measured = measure(&topic);
-        let deleted = self.runtime.block_on(self.delete_topic(&topic));
+        // A server whose disk is busy with what was measured may take long.
+        let delete = patiently(Error::is_transient, || admin.delete_topic(&topic));
+        let deleted = self.runtime.block_on(delete);
         let measured = measured?;
         deleted?;
         Ok(measured)
-    }
-
-    /// A server whose disk is busy with what was measured may take long.
-    async fn delete_topic(&self, topic: &Topic) -> Result<()> {
-        let began = Instant::now();
-        loop {
-            match self.transport.admin().delete_topic(topic).await {
-                Err(error) if error.is_transient() && began.elapsed() < PATIENCE => {
-                    tokio::time::sleep(AGAIN).await;
-                }
-                deleted => return Ok(deleted?),
-            }
-        }
     }
 
     /// Runs `measure` with a group of its own.
     pub(crate) fn with_group<T>(&self, measure: impl FnOnce(&Group) -> Result<T>) -> Result<T> {
         let group = Group::new(fresh("bench"))?;
         let measured = measure(&group)?;
-        self.runtime.block_on(self.delete_group(&group))?;
+        let admin = self.transport.admin();
+        // A consumer that was dropped may still be on its way out of its group.
+        let is_live = |error: &Error| error.kind() == ErrorKind::Invalid;
+        let delete = patiently(is_live, || admin.delete_group(&group));
+        self.runtime.block_on(delete)?;
         Ok(measured)
-    }
-
-    /// A consumer that was dropped may still be on its way out of its group.
-    async fn delete_group(&self, group: &Group) -> Result<()> {
-        let began = Instant::now();
-        loop {
-            match self.transport.admin().delete_group(group).await {
-                Err(error) if error.kind() == ErrorKind::Invalid && began.elapsed() < PATIENCE => {
-                    tokio::time::sleep(AGAIN).await;
-                }
-                deleted => return Ok(deleted?),
-            }
-        }
     }
 
     /// Runs `round` on a transport that was just connected.
@@ -132,6 +112,22 @@ impl Site {
     ) -> Result<T> {
         self.runtime
             .block_on(async { round(connect(&self.url).await?).await })
+    }
+}
+
+/// Asks a server again as long as it cannot do it `yet`.
+async fn patiently<F: Future<Output = interline_core::Result<()>>>(
+    yet: impl Fn(&Error) -> bool,
+    mut ask: impl FnMut() -> F,
+) -> interline_core::Result<()> {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if yet(&error) && began.elapsed() < PATIENCE => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
     }
 }
 
