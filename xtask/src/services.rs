@@ -34,8 +34,11 @@ fn owned() -> MutexGuard<'static, Vec<PathBuf>> {
 /// The verb.
 pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     let install = take_flag(&mut args, "--install") || in_ci();
-    let folder =
-        take_value(&mut args, "--state")?.map_or_else(record::shared_folder, PathBuf::from);
+    // The servers keep their files below it and run in folders of their own.
+    let folder = match take_value(&mut args, "--state")? {
+        Some(folder) => std::path::absolute(folder)?,
+        None => record::shared_folder(),
+    };
     let mut words = args.iter().map(String::as_str);
     let verb = words.next().unwrap_or_default();
     let kinds = kinds(&words.collect::<Vec<_>>())?;

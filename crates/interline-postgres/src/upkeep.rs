@@ -106,8 +106,7 @@ async fn pass(link: &Link) -> Result<Upkeep> {
     done.ran = true;
     house.forget("copies", "24 hours").await?;
     house.forget("inbox", "7 days").await?;
-    let sql = "delete from {s}.inbox_claims where expires < clock_timestamp()";
-    house.run(sql).await?;
+    house.run(CLEAR).await?;
     done.began = house.begin_range().await?;
     done.blocked = house.let_go().await?;
     done.dropped = house.drop_chosen().await?;
@@ -128,6 +127,10 @@ const ENTER: &str = "select pg_has_role(c.relowner, 'usage')
 
 /// Whether nobody has been at it for long.
 const NEGLECTED: &str = "select copies_at < clock_timestamp() - interval '3 days' from {s}.meta";
+
+/// Claims that nobody holds any more, and where topics began that are deleted.
+const CLEAR: &str = "delete from {s}.inbox_claims where expires < clock_timestamp();
+    delete from {s}.retained r where not exists (select from {s}.topics t where t.id = r.topic)";
 
 /// The longest retention decides how long ranges are, since all topics share them.
 const IS_OLD: &str = "select coalesce(max(r.begun_at) < clock_timestamp()

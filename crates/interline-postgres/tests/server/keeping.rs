@@ -80,6 +80,11 @@ impl Place {
         bare().await.batch_execute(&sql).await.unwrap();
     }
 
+    async fn count(&self, table: &str) -> i64 {
+        let sql = format!("select count(*) from {}.{table}", self.schema());
+        bare().await.query_one(&sql, &[]).await.unwrap().get(0)
+    }
+
     async fn publish(&self, numbers: std::ops::Range<usize>) {
         let publisher = publisher(&self.transport).await;
         let events = numbers
@@ -184,6 +189,21 @@ async fn topics_of_one_namespace_keep_events_for_different_times() {
     long.run("select {s}.next_range()").await;
     short.keep_house(1).await;
     long.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_deleted_topic() {
+    let place = Place::new(Duration::from_millis(300)).await;
+    place.publish(0..20).await;
+    place.expire().await;
+    assert!(place.count("retained").await > 0);
+    let admin = place.transport.admin();
+    admin.delete_topic(&place.topic).await.unwrap();
+    assert!(keep_house(&place.transport).await.unwrap().ran);
+    for table in ["topics", "owners", "members", "log", "retained"] {
+        assert_eq!(place.count(table).await, 0, "{table}");
+    }
+    place.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
