@@ -1,9 +1,10 @@
 //! Connections: the only module that makes clients of the driver.
 //!
 //! The driver's own settings are chosen here once. It never resends a request by itself: whether
-//! that is safe is known to the caller alone. Requests have a time limit and wait in a bounded
-//! queue. A server that hangs is noticed by the answer that does not come. The driver's
-//! configuration would show the password if it were printed, so it never leaves this module.
+//! that is safe is known to the caller alone. Requests have a time limit; so many may be on their
+//! way, and others wait. A server that hangs is noticed by the answer that does not come. The
+//! driver's configuration would show the password if it were printed, so it never leaves this
+//! module.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use fred::types::config::{
 };
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Resp3Frame, Value};
 use interline_core::{ErrorKind, Result, State};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,8 +26,8 @@ use crate::reply::checked;
 use crate::scripts::Script;
 use crate::tls;
 
-/// How many requests of one connection may wait for it.
-const QUEUE: usize = 4_096;
+/// How many requests of one connection may be on their way.
+const ON_THE_WAY: usize = 4_096;
 
 /// How long the server holds a blocking read that finds nothing.
 pub(crate) const BLOCK: Duration = Duration::from_secs(1);
@@ -37,6 +38,8 @@ pub(crate) const SYNC: Duration = Duration::from_secs(5);
 /// A connection of its own, closed when it is dropped.
 pub(crate) struct Link {
     client: Client,
+    /// The driver refuses what its own bound leaves out; who waits here is let in.
+    room: Semaphore,
     health: watch::Receiver<Health>,
     tasks: Tasks,
 }
@@ -111,6 +114,7 @@ impl Link {
         };
         let link = Self {
             client,
+            room: Semaphore::new(ON_THE_WAY),
             health,
             tasks,
         };
@@ -131,6 +135,7 @@ impl Link {
         let blocks = matches!(command, "XREAD" | "WAITAOF");
         // Where there is no cluster the slot is nobody's concern.
         let command = CustomCommand::new_static(command, ClusterHash::FirstKey, blocks);
+        let _place = self.room.acquire().await;
         match self.client.custom_raw(command, args).await {
             Ok(frame) => checked(operation, frame),
             Err(cause) => Err(error::client(operation, &cause)),
@@ -225,7 +230,6 @@ fn client(resolved: &Resolved, purpose: Use) -> Result<Client> {
         connection_timeout: resolved.config.request_timeout,
         internal_command_timeout: resolved.config.request_timeout,
         max_command_attempts: 1,
-        max_command_buffer_len: QUEUE,
         unresponsive: UnresponsiveConfig {
             max_timeout: Some(limit),
             interval: Duration::from_secs(1),

@@ -7,4 +7,5 @@ mod members;
 mod publishing;
 mod security;
 mod support;
+mod topics;
 mod trimming;
