@@ -247,21 +247,25 @@ fn with_headers(
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Envelope {
-    let pairs = || {
-        let others = headers.iter().filter(|(n, _)| **n != NATS_MESSAGE_ID);
-        others.flat_map(|(name, values)| values.iter().map(|v| (bytes(name), v.as_ref())))
-    };
-    let free = pairs().filter(|(name, _)| !is_attribute(name)).count();
-    let has_mine = free > 0 && pairs().any(|(name, _)| is_mine(name));
+    let mut pairs: Vec<Pair<'_>> = Vec::with_capacity(headers.len());
+    let (mut free, mut has_mine) = (0, false);
+    for (name, values) in headers.iter().filter(|(n, _)| **n != NATS_MESSAGE_ID) {
+        let name = bytes(name);
+        if !is_attribute(name) {
+            free += values.len();
+            has_mine |= is_mine(name);
+        }
+        pairs.extend(values.iter().map(|value| (name, value.as_ref())));
+    }
     if has_mine || free > 1 {
         // The order of names in the client's map is not that of the wire; a stable sort keeps the
         // values of one name in order.
-        let mut pairs: Vec<Pair<'_>> = pairs().collect();
         pairs.sort_by_key(|(name, _)| *name);
         return with_pairs(decoder, origin, pairs, payload);
     }
     // One free header, or none, has no order.
-    decoder.decode(origin, &Bytes::new(), pairs(), None, Some(payload))
+    let pairs = pairs.iter().copied();
+    decoder.decode(origin, &Bytes::new(), pairs, None, Some(payload))
 }
 
 /// A header.
