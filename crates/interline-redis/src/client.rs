@@ -38,7 +38,7 @@ pub(crate) const SYNC: Duration = Duration::from_secs(5);
 /// A connection of its own, closed when it is dropped.
 pub(crate) struct Link {
     client: Client,
-    /// The driver refuses what its own bound leaves out; who waits here is let in.
+    /// The driver's own bound refuses what is beyond it; here it waits.
     room: Semaphore,
     health: watch::Receiver<Health>,
     tasks: Tasks,
@@ -122,7 +122,7 @@ impl Link {
         Ok(link)
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request, once there is room for it on the way, and waits for its answer.
     ///
     /// # Errors
     /// Ambiguous if no answer came; otherwise it was not carried out.
