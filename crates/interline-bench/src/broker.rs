@@ -7,6 +7,7 @@ use interline_core::{Group, Topic};
 use interline_transport::wire::Style;
 
 use crate::clock::{Clock, Machine};
+use crate::latency::Paced;
 use crate::measure::{Plan, Round, Watch, alternate};
 use crate::ours::Meter;
 use crate::report::{Row, Target};
@@ -41,6 +42,8 @@ pub(crate) trait Broker: Sized {
     const GOALS: Goals;
     /// How much is sent.
     const EVENTS: Events;
+    /// With which settings the fixed rate is measured.
+    const PACED: &[Paced] = &[latency::DEFAULTS];
 
     /// Publishes in batches by hand. Bare is without attributes and without dedupe.
     async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round>;
@@ -173,8 +176,8 @@ pub(crate) fn rows<B: Broker>(plan: Plan, path: &str, rows: &mut Vec<Row>) -> Re
             add(&mut bench.awaited(&samples, payload)?.into_iter());
         }
     }
-    if wants(&latency::PATHS) {
-        add(&mut bench.paced()?.into_iter());
+    for paced in B::PACED.iter().filter(|paced| wants(&paced.paths)) {
+        add(&mut bench.paced(paced)?.into_iter());
     }
     Ok(())
 }
@@ -265,12 +268,14 @@ impl<B: Broker> Bench<B> {
     }
 
     /// At a fixed rate.
-    fn paced(&self) -> Result<[Row; 2]> {
-        self.site.with_topic(|topic| {
-            self.site.with_group(|group| {
-                let machine = self.site.machine;
-                self.site
-                    .run(|our| latency::rows(B::NAME, our, machine, topic, group, self.plan))
+    fn paced(&self, paced: &Paced) -> Result<[Row; 2]> {
+        let site = &self.site;
+        let name = (B::NAME, paced.paths);
+        site.with_topic(|topic| {
+            site.with_group(|group| {
+                site.run_with(paced.settings, |our| {
+                    latency::rows(name, our, site.machine, topic, group, self.plan)
+                })
             })
         })
     }

@@ -110,8 +110,22 @@ impl Site {
         &self,
         round: impl FnOnce(AnyTransport) -> F,
     ) -> Result<T> {
+        self.run_with("", round)
+    }
+
+    /// The same with more settings.
+    pub(crate) fn run_with<T, F: Future<Output = Result<T>>>(
+        &self,
+        settings: &str,
+        round: impl FnOnce(AnyTransport) -> F,
+    ) -> Result<T> {
+        let url = match settings {
+            "" => self.url.clone(),
+            _ if self.url.contains('?') => format!("{}&{settings}", self.url),
+            _ => format!("{}?{settings}", self.url),
+        };
         self.runtime
-            .block_on(async { round(connect(&self.url).await?).await })
+            .block_on(async { round(connect(&url).await?).await })
     }
 }
 

@@ -1,6 +1,7 @@
 //! One partition: its records in chunks, which readers share.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 
 use interline_core::{Budget, Position, Recorded, Stretch};
@@ -104,7 +105,7 @@ impl Log {
         if self.tail.len() == self.tail.capacity() {
             self.grow();
         }
-        self.tail.push(record());
+        self.tail.extend(iter::once_with(record));
     }
 
     fn grow(&mut self) {
