@@ -45,7 +45,8 @@ pub struct Config {
     #[serde(skip)]
     pub token: Option<TokenSource>,
     /// How long the publisher waits for more events to send along; 0 by default, since events
-    /// that come while a request is on its way are sent together anyway.
+    /// that come while a request is on its way are sent together anyway. A few milliseconds pay
+    /// where single events come by the thousand a second: the broker then has half the work.
     #[serde(deserialize_with = "duration")]
     pub linger: Duration,
     /// How many requests may be on their way to one broker, 1 to 5; 1 by default. More helps
