@@ -62,6 +62,9 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     /// Makes the clients. Nothing has been asked of the cluster yet.
     pub(crate) fn new(resolved: Resolved, watch: Watch) -> Result<Arc<Self>> {
+        // Without this OpenSSL tears itself down when the process exits, under the feet of
+        // librdkafka's threads, and every few hundredth process that was refused dies by a signal.
+        openssl_sys::init();
         let failed = |error| kafka("connect", &error);
         let config = resolved.client();
         let hub: BaseProducer<Watch> = config.create_with_context(watch.clone()).map_err(failed)?;

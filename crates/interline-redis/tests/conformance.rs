@@ -24,9 +24,12 @@ fn harness() -> Harness {
         .outage(kill, || server("START"))
 }
 
-fn missing(name: &str) -> Error {
-    Error::new(ErrorKind::Config, "test", format!("{name} is not set"))
-        .remedy("run it by `cargo xtask it redis`")
+/// A variable that the tests need.
+fn set(name: &str) -> Result<String> {
+    env::var(name).map_err(|_| {
+        Error::new(ErrorKind::Config, "test", format!("{name} is not set"))
+            .remedy("run it by `cargo xtask it redis`")
+    })
 }
 
 fn failed(cause: impl std::fmt::Display) -> Error {
@@ -35,8 +38,7 @@ fn failed(cause: impl std::fmt::Display) -> Error {
 
 /// With a window, so that the scenarios about copies run too.
 fn url() -> Result<String> {
-    let name = "INTERLINE_REDIS_URL";
-    let url = env::var(name).map_err(|_| missing(name))?;
+    let url = set("INTERLINE_REDIS_URL")?;
     let url = match env::var("INTERLINE_REDIS_APP_URL") {
         // An encrypted listener is asked for by its own address.
         Ok(app) if !url.contains("tls_ca=") => app,
@@ -47,16 +49,29 @@ fn url() -> Result<String> {
 }
 
 /// Kills the server once all that it has answered is in the hands of the system. It holds that back
-/// while its last write to the disk is under way, for up to two seconds, and then loses it.
+/// while its last write to the disk is under way, for up to two seconds, and then loses it: so no
+/// write may come between the look and the kill.
 async fn kill() -> Result<()> {
-    let (client, driver) = bare().await?;
-    let info = CustomCommand::new_static("INFO", ClusterHash::FirstKey, false);
+    let url = plain()?;
+    // Without a user one may do anything.
+    let place = url
+        .split_once('@')
+        .map(|(_, place)| format!("redis://{place}"));
+    let (client, driver) = bare(&place.unwrap_or(url)).await?;
+    let ask = async |name: &'static str, words: &'static [&'static str]| {
+        let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
+        let words = words.iter().map(|word| Value::from_static_str(word));
+        let answer: Value = client
+            .custom(command, words.collect())
+            .await
+            .map_err(failed)?;
+        Ok::<_, Error>(answer)
+    };
     let written = async {
+        ask("CLIENT", &["PAUSE", "60000", "WRITE"]).await?;
         loop {
-            let said = client
-                .custom(info.clone(), vec![Value::from_static_str("persistence")])
-                .await;
-            let said: String = said.map_err(failed)?;
+            let said = ask("INFO", &["persistence"]).await?;
+            let said = said.as_string().unwrap_or_default();
             let is = |line: &str| said.lines().any(|known| known == line);
             let is_written = is("aof_pending_bio_fsync:0") && is("aof_buffer_length:0");
             if is_written || is("aof_enabled:0") {
@@ -71,9 +86,13 @@ async fn kill() -> Result<()> {
     server("KILL").await
 }
 
-/// A connection of another kind, unencrypted whatever is tested.
-async fn bare() -> Result<(Client, ConnectHandle)> {
-    let url = env::var("INTERLINE_REDIS_APP_URL").or_else(|_| url())?;
+/// The server without encryption, whatever is tested.
+fn plain() -> Result<String> {
+    env::var("INTERLINE_REDIS_APP_URL").or_else(|_| url())
+}
+
+/// A connection of another kind.
+async fn bare(url: &str) -> Result<(Client, ConnectHandle)> {
     let place = url.split('?').next().unwrap_or_default();
     let config = fred::types::config::Config::from_url(place).map_err(failed)?;
     let client = Client::new(config, None, None, None);
@@ -82,8 +101,7 @@ async fn bare() -> Result<(Client, ConnectHandle)> {
 }
 
 async fn server(verb: &str) -> Result<()> {
-    let name = format!("INTERLINE_REDIS_{verb}");
-    let command = env::var(&name).map_err(|_| missing(&name))?;
+    let command = set(&format!("INTERLINE_REDIS_{verb}"))?;
     let run = move || Command::new("sh").arg("-c").arg(command).output();
     match tokio::task::spawn_blocking(run).await.map_err(failed)? {
         Ok(output) if output.status.success() => Ok(()),
@@ -94,7 +112,7 @@ async fn server(verb: &str) -> Result<()> {
 
 /// Writes an entry as any client would: a field per header, `key` and `data`.
 async fn write(foreign: Foreign) -> Result<()> {
-    let (client, driver) = bare().await?;
+    let (client, driver) = bare(&plain()?).await?;
     let stream = format!("interline:{{{}}}:0", foreign.topic);
     let mut args: Vec<Value> = vec![stream.into(), "*".into()];
     for (name, value) in foreign.headers {

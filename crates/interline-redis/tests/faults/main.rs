@@ -57,10 +57,13 @@ async fn persistence(raw: &Raw, lines: &[&str]) {
 }
 
 /// Kills the server once the system has what it answered. While its last write to the disk is under
-/// way it holds that back, for up to two seconds, and a kill loses it.
+/// way it holds that back, for up to two seconds, and a kill loses it: so no write may come between
+/// the look and the kill.
 async fn kill_when_written() {
+    let raw = Raw::connect().await;
+    raw.run("CLIENT", "PAUSE 60000 WRITE").await;
     let written = ["aof_pending_bio_fsync:0", "aof_buffer_length:0"];
-    persistence(&Raw::connect().await, &written).await;
+    persistence(&raw, &written).await;
     server("KILL").await;
 }
 
