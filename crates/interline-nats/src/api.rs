@@ -189,6 +189,8 @@ pub(crate) struct StreamConfig {
     #[serde(default)]
     pub(crate) persist_mode: String,
     #[serde(default)]
+    pub(crate) allow_atomic: bool,
+    #[serde(default)]
     pub(crate) metadata: HashMap<String, String>,
 }
 

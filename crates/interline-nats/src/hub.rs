@@ -41,6 +41,9 @@ pub(crate) struct Facts {
     /// When the stream was made: tells it from an earlier one of its name.
     pub(crate) created: String,
     pub(crate) durability: Durability,
+    /// Whether events go there in batches that are stored as a whole: it takes them, and writes to
+    /// disk before it answers, once for all of a batch.
+    pub(crate) takes_batches: bool,
     /// The subject of each partition; of a stream that somebody else made there is one, if it has
     /// one subject alone.
     subjects: Vec<Subject>,
@@ -72,6 +75,7 @@ impl Facts {
             partitions: partitions.unwrap_or(1),
             created: info.created.clone(),
             durability,
+            takes_batches: syncs.always && config.allow_atomic,
             subjects,
             is_foreign: partitions.is_none(),
         }

@@ -32,6 +32,11 @@ const NO_PAYLOAD: HeaderName = HeaderName::from_static("interline-no-payload");
 /// values follow under them, and `name=value` for those that may not stand alone.
 const LIST: HeaderName = HeaderName::from_static("interline-headers");
 
+/// What a message says of the batch that it is stored with; it belongs to no envelope.
+pub(crate) const BATCH_ID: HeaderName = HeaderName::from_static("Nats-Batch-Id");
+pub(crate) const BATCH_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Batch-Sequence");
+pub(crate) const BATCH_COMMIT: HeaderName = HeaderName::from_static("Nats-Batch-Commit");
+
 /// What stands as it is in [`LIST`].
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
@@ -168,6 +173,12 @@ fn is_mine(name: &[u8]) -> bool {
         .any(|mine| bytes(mine) == name)
 }
 
+/// Whether it told the server what to do with the message.
+fn is_of_server(name: &[u8]) -> bool {
+    let its = [NATS_MESSAGE_ID, BATCH_ID, BATCH_SEQUENCE, BATCH_COMMIT];
+    name.starts_with(b"Nats-") && its.iter().any(|its| bytes(its) == name)
+}
+
 fn bytes(name: &HeaderName) -> &[u8] {
     name.as_ref()
 }
@@ -249,7 +260,7 @@ fn with_headers(
 ) -> Envelope {
     let mut pairs: Vec<Pair<'_>> = Vec::with_capacity(headers.len());
     let (mut free, mut has_mine) = (0, false);
-    for (name, values) in headers.iter().filter(|(n, _)| **n != NATS_MESSAGE_ID) {
+    for (name, values) in headers.iter().filter(|(n, _)| !is_of_server(bytes(n))) {
         let name = bytes(name);
         if !is_attribute(name) {
             free += values.len();
@@ -286,7 +297,7 @@ fn with_pairs(
     let has_payload = first(&NO_PAYLOAD).is_none() || !payload.is_empty();
     let list = first(&LIST).and_then(|list| std::str::from_utf8(list).ok());
     let list = Listed::parse(list.unwrap_or_default());
-    pairs.retain(|(name, _)| *name != bytes(&NATS_MESSAGE_ID) && !is_mine(name));
+    pairs.retain(|(name, _)| !is_of_server(name) && !is_mine(name));
     let pairs = list.restore(pairs);
     let payload = has_payload.then_some(payload);
     let pairs = pairs.iter().copied();

@@ -26,6 +26,9 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// For how long a stream recognises copies.
 pub(crate) const DEDUPE: Duration = Duration::from_secs(120);
 
+/// The first version of the server that stores batches as a whole.
+const BATCHES: (u32, u32) = (2, 12);
+
 /// Where a stream keeps how many partitions its topic has.
 pub(crate) const PARTITIONS_KEY: &str = "interline.partitions";
 
@@ -51,7 +54,7 @@ pub(crate) async fn create(
         .map(|partition| hub.names().subject(&spec.topic, partition))
         .collect();
     let retention = spec.retention.unwrap_or(RETENTION);
-    let config = json!({
+    let mut config = json!({
         "name": stream,
         "description": format!("interline topic {}", spec.topic),
         "subjects": subjects,
@@ -64,6 +67,9 @@ pub(crate) async fn create(
         "num_replicas": spec.replication.map_or_else(|| replicas(&session), usize::from),
         "metadata": { PARTITIONS_KEY: partitions.to_string() },
     });
+    if hub.syncs.always && session.version() >= Some(BATCHES) {
+        config["allow_atomic"] = true.into();
+    }
     let what = format!("STREAM.CREATE.{stream}");
     match session.ask::<Done>(operation, &what, &config).await {
         Ok(_) => Ok(Ensured::Created),

@@ -24,9 +24,10 @@ pub(super) const KIND: Kind = Kind {
             "OPERATOR_URL",
             "nats://interline:{PASSWORD}@127.0.0.1:{PORT}?namespace=interline",
         ),
+        // What is declared of the disk has the scenarios over TLS publish in batches.
         (
             "TLS_URL",
-            "nats://interline:{PASSWORD}@localhost:{PORT}?namespace=interline&tls_ca={DIR}/tls/ca.pem",
+            "nats://interline:{PASSWORD}@localhost:{PORT}?namespace=interline&sync_always=on&tls_ca={DIR}/tls/ca.pem",
         ),
     ],
     // It speaks first, and listens only when its streams are recovered.

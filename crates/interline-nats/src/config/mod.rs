@@ -49,7 +49,9 @@ pub struct Config {
     /// others; `_INBOX` by default.
     pub inbox_prefix: Option<String>,
     /// Declares that the server writes to disk before it acknowledges (`sync_interval: always`).
-    /// A client cannot ask for it; [`monitor`](Self::monitor) can.
+    /// A client cannot ask for it; [`monitor`](Self::monitor) can. Either way events go out in
+    /// batches that are written to disk once, to topics made so on servers from 2.12 on and to
+    /// streams that `allow_atomic`.
     pub sync_always: bool,
     /// `host:port` of the server's monitoring (`http_port`), where its durability is asked for
     /// once, in the clear.

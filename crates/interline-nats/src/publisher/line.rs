@@ -164,6 +164,11 @@ struct Ack<'a> {
     seq: u64,
     #[serde(default)]
     duplicate: bool,
+    /// The batch that was stored; `seq` is then that of its last event.
+    #[serde(borrow, default)]
+    batch: Cow<'a, str>,
+    #[serde(default)]
+    count: usize,
 }
 
 fn answer(message: &Message) -> Answer<'_> {
@@ -184,6 +189,12 @@ fn answer(message: &Message) -> Answer<'_> {
             error: Some(refusal),
             ..
         }) => Answer::Rejected(refusal.error("publish")),
+        Ok(ack) if !ack.batch.is_empty() => Answer::StoredAll {
+            stream: ack.stream,
+            last: ack.seq,
+            batch: ack.batch,
+            count: ack.count,
+        },
         Ok(ack) => Answer::Stored {
             stream: ack.stream,
             sequence: ack.seq,

@@ -27,10 +27,11 @@ const WINDOW_KIB: usize = 256 << 10;
 
 /// Sends events to topics of a server; see [`interline_core::Publisher`].
 ///
-/// Up to 1,024 events are on their way at a time. Whatever has no answer when the connection
-/// breaks is sent again on the next one, in order and under the same id, by which the server
-/// recognises copies. Where an event is refused for now and a later one of its key is stored, it
-/// is not sent again but reported as rejected, so that order never breaks.
+/// Up to 1,024 events are on their way at a time. Where the server writes to disk before it
+/// answers, those that wait for a topic go out in batches that it stores as a whole. Whatever has
+/// no answer when the connection breaks is sent again on the next one, in order and under the same
+/// id, by which the server recognises copies. Where an event is refused for now and a later one of
+/// its key is stored, it is not sent again but reported as rejected, so that order never breaks.
 ///
 /// `flush` whose deadline passes gives up what was enqueued before it, that of other callers too.
 pub struct Publisher {

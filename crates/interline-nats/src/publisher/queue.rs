@@ -1,17 +1,19 @@
 //! The events of a publisher that have no outcome, in order.
 
+mod atomic;
+mod slot;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use async_nats::client::PublishErrorKind;
-use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use interline_core::{
-    Error, ErrorKind, EventId, Outcome, Outgoing, Position, Purpose, ReceiptSender, Result, Topic,
-    planted,
+    Error, ErrorKind, EventId, Outcome, Outgoing, Purpose, ReceiptSender, Result, Topic, planted,
 };
 use interline_transport::partition::Spreader;
 use interline_transport::tally::Tally;
@@ -19,8 +21,9 @@ use interline_transport::window::Places;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use super::late;
-use crate::error::{closed, denied, error};
+use self::atomic::{Atomic, Part};
+use self::slot::{Hold, Slot, State};
+use crate::error::{denied, error};
 use crate::hub::Facts;
 use crate::link::Session;
 use crate::message::Encoder;
@@ -48,6 +51,8 @@ pub(super) struct Queue {
     /// The slot from which on something may wait to be sent.
     next: usize,
     in_flight: usize,
+    /// The batch on its way that is stored as a whole.
+    atomic: Option<Atomic>,
     held: usize,
     /// What is refused for now is not sent again before this.
     pause: Option<Instant>,
@@ -75,36 +80,8 @@ pub(super) struct Entry {
     partition: Option<u32>,
 }
 
-struct Slot {
-    outgoing: Outgoing,
-    facts: Option<Arc<Facts>>,
-    partition: u32,
-    batch: u64,
-    index: usize,
-    since: Instant,
-    first_sent: Option<Instant>,
-    sent: Instant,
-    state: State,
-}
-
-enum State {
-    Waiting,
-    Sent,
-    /// Not answered, or refused for now. Nothing is sent until it is known what became of all
-    /// that is on its way: a later event of its key may be stored already.
-    Held(Hold),
-    Done {
-        is_stored: bool,
-    },
-}
-
-/// Why an event is held.
-enum Hold {
-    /// The server said so: it is not stored.
-    Refused(Error),
-    /// There was no answer: it may be stored.
-    Silent,
-}
+/// The connection is broken.
+struct Gone;
 
 struct Batch {
     outcomes: Vec<Option<Outcome>>,
@@ -119,6 +96,13 @@ pub(super) enum Answer<'a> {
         stream: Cow<'a, str>,
         sequence: u64,
         is_copy: bool,
+    },
+    /// A batch is stored as a whole, with so many events up to the last one.
+    StoredAll {
+        stream: Cow<'a, str>,
+        last: u64,
+        batch: Cow<'a, str>,
+        count: usize,
     },
     /// Not stored, for now.
     NotNow(Error),
@@ -146,6 +130,7 @@ impl Queue {
             base: 0,
             next: 0,
             in_flight: 0,
+            atomic: None,
             held: 0,
             pause: None,
             live: None,
@@ -196,6 +181,7 @@ impl Queue {
                 since: now,
                 first_sent: None,
                 sent: now,
+                is_alone: false,
                 state: State::Waiting,
             });
         }
@@ -213,21 +199,31 @@ impl Queue {
         }
         while self.in_flight < WINDOW && self.next < self.slots.len() {
             let at = self.next;
-            self.next += 1;
-            if !matches!(self.slots[at].state, State::Waiting) {
-                continue;
-            }
-            match self.send(at, now) {
-                Ok(()) => self.in_flight += 1,
-                Err(Some(refused)) => self.settle(at, Outcome::Rejected(refused)),
-                Err(None) => {
-                    // The connection is gone; its end is on its way to us.
-                    self.next = at;
-                    self.live = None;
-                    return;
+            let slot = &self.slots[at];
+            let sent = match slot.state {
+                State::Waiting if slot.goes_with_others() && self.in_flight > 0 => return,
+                State::Waiting if slot.goes_with_others() => self.send_together(at, now),
+                State::Waiting => self.send_alone(at, now),
+                State::Sent | State::Held(_) | State::Done { .. } => {
+                    self.next += 1;
+                    Ok(())
                 }
+            };
+            if let Err(Gone) = sent {
+                // Its end is on its way to us.
+                self.live = None;
+                return;
             }
         }
+    }
+
+    fn send_alone(&mut self, at: usize, now: Instant) -> Result<(), Gone> {
+        match self.send(at, now, None) {
+            Ok(()) => self.in_flight += 1,
+            Err(Some(refused)) => self.settle(at, Outcome::Rejected(refused)),
+            Err(None) => return Err(Gone),
+        }
+        Ok(())
     }
 
     /// Says that everything is stored, whatever becomes of it: only ever as a planted bug.
@@ -235,7 +231,9 @@ impl Queue {
         while self.next < self.slots.len() {
             let at = self.next;
             self.next += 1;
-            let _ = self.send(at, Instant::now()).map(|()| self.in_flight += 1);
+            let _ = self
+                .send(at, Instant::now(), None)
+                .map(|()| self.in_flight += 1);
             let slot = &self.slots[at];
             let stored = slot.facts.as_ref().map(|facts| facts.stream.clone());
             let stored = slot.stored(&stored.unwrap_or_default(), 0, false);
@@ -243,15 +241,23 @@ impl Queue {
         }
     }
 
-    /// Hands one event to the client; the error of one that cannot be sent, or nothing if the
-    /// connection is broken.
-    fn send(&mut self, at: usize, now: Instant) -> Result<(), Option<Error>> {
+    /// Hands one event to the client, by itself or as part of a batch; the error of one that cannot
+    /// be sent, or nothing if the connection is broken.
+    fn send(
+        &mut self,
+        at: usize,
+        now: Instant,
+        part: Option<&Part<'_>>,
+    ) -> Result<(), Option<Error>> {
         let number = self.base + at as u64;
         let slot = &mut self.slots[at];
         let live = self.live.as_ref().ok_or(None)?;
         let subject = slot.subject().map_err(Some)?;
         // Made only now: the messages of a whole window would be more than a processor keeps near.
-        let (headers, payload) = self.encoder.encode(&slot.outgoing);
+        let (mut headers, payload) = self.encoder.encode(&slot.outgoing);
+        if let Some(part) = part {
+            part.put(&mut headers);
+        }
         let room = live.session.info.max_payload;
         let spare = if slot.outgoing.purpose == Purpose::Event {
             LETTER
@@ -261,13 +267,17 @@ impl Queue {
         if payload.len() + (64 << 10) > room && size(&headers, &payload) + spare > room {
             return Err(Some(too_large(room)));
         }
-        let reply = format!("{}.{number}", live.inbox);
-        let sending = live
-            .session
-            .client
-            .publish_with_reply_and_headers(subject, reply, headers, payload);
+        let client = &live.session.client;
         // The client has room for far more than the window, so that this is ready at once.
-        match unconstrained(sending).now_or_never() {
+        let sent = if part.is_none_or(Part::is_last) {
+            let reply = format!("{}.{number}", live.inbox);
+            let sending = client.publish_with_reply_and_headers(subject, reply, headers, payload);
+            unconstrained(sending).now_or_never()
+        } else {
+            let sending = client.publish_with_headers(subject, headers, payload);
+            unconstrained(sending).now_or_never()
+        };
+        match sent {
             Some(Ok(())) => {}
             Some(Err(cause)) if cause.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 return Err(Some(too_large(room)));
@@ -296,13 +306,16 @@ impl Queue {
 
     /// Makes everything without outcome wait to be sent, except what may not be sent any more.
     fn again(&mut self) {
-        for at in 0..self.next.min(self.slots.len()) {
+        self.atomic = None;
+        let sent = self.slots.iter().rposition(Slot::was_sent);
+        let sent = sent.map_or(0, |last| last + 1);
+        for at in 0..sent {
             let slot = &self.slots[at];
             if matches!(slot.state, State::Done { .. } | State::Waiting) {
                 continue;
             }
             let is_late = slot.first_sent.is_some_and(|first| first.elapsed() > SAFE);
-            if is_late || self.is_overtaken(at) {
+            if is_late || self.is_overtaken(at, sent) {
                 let outcome = self.slots[at].given_up();
                 self.settle(at, outcome);
             } else {
@@ -323,6 +336,9 @@ impl Queue {
 
     /// Takes an answer to the event of this number.
     pub(super) fn answer(&mut self, number: u64, answer: Answer<'_>) {
+        if let Some(atomic) = self.atomic.take_if(|atomic| atomic.ends_with(number)) {
+            return self.answer_all(&atomic, answer);
+        }
         let Some(at) = self.place(number) else {
             return;
         };
@@ -336,6 +352,8 @@ impl Queue {
                 let outcome = slot.stored(&stream, sequence, is_copy);
                 self.settle(at, outcome);
             }
+            // Of a batch that was given up: its events are on their way again.
+            Answer::StoredAll { .. } => {}
             Answer::Rejected(error) => self.settle(at, Outcome::Rejected(error)),
             Answer::NotNow(error) => self.hold(at, Hold::Refused(error)),
         }
@@ -382,8 +400,6 @@ impl Queue {
                 State::Sent if now.duration_since(slot.sent) >= SILENCE => {
                     self.hold(at, Hold::Silent);
                 }
-                // Whatever is behind it came later and was not sent either.
-                State::Waiting if at >= self.next => break,
                 State::Waiting | State::Sent | State::Held(_) => {}
             }
         }
@@ -421,14 +437,14 @@ impl Queue {
         self.pause = Some(Instant::now() + after);
     }
 
-    /// Whether a later event of the same key is stored: sending this one again would break the
-    /// order.
-    fn is_overtaken(&self, at: usize) -> bool {
+    /// Whether a later event of the same key is stored, among all before `end`: sending this one
+    /// again would break the order.
+    fn is_overtaken(&self, at: usize, end: usize) -> bool {
         let held = &self.slots[at].outgoing;
         let Some(key) = held.envelope.key() else {
             return false;
         };
-        self.slots.range(at + 1..self.next).any(|slot| {
+        self.slots.range(at + 1..end).any(|slot| {
             matches!(slot.state, State::Done { is_stored: true })
                 && slot.outgoing.topic == held.topic
                 && slot.outgoing.envelope.key() == Some(key)
@@ -510,56 +526,6 @@ impl Queue {
         }
         self.trim();
         left
-    }
-}
-
-impl Slot {
-    fn subject(&self) -> Result<Subject> {
-        let facts = self.facts.as_ref().ok_or_else(|| closed("publish"))?;
-        facts.subject(self.partition).cloned().ok_or_else(|| {
-            error(
-                ErrorKind::Unsupported,
-                "publish",
-                format!(
-                    "the stream `{}` has no subject of its own for events",
-                    facts.stream
-                ),
-                "publish to a topic that interline made, or to a stream with one subject",
-            )
-        })
-    }
-
-    fn stored(&self, stream: &str, sequence: u64, is_copy: bool) -> Outcome {
-        let position = Position::from(sequence);
-        let Some(facts) = self.facts.as_ref().filter(|facts| facts.stream == stream) else {
-            return Outcome::Rejected(error(
-                ErrorKind::Protocol,
-                "publish",
-                format!(
-                    "stream `{}` took an event that is not its own",
-                    stream.escape_debug()
-                ),
-                "let no other stream listen to the subjects of topics",
-            ));
-        };
-        // A copy of an event that was sent more than once is most likely our own.
-        if is_copy && self.first_sent == Some(self.sent) {
-            return Outcome::Duplicate {
-                position: Some(position),
-            };
-        }
-        Outcome::Stored {
-            partition: self.partition,
-            position,
-            durability: facts.durability,
-        }
-    }
-
-    fn given_up(&self) -> Outcome {
-        match &self.state {
-            State::Held(Hold::Refused(error)) => Outcome::Rejected(error.again()),
-            _ => late(self.first_sent.is_some(), self.since),
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod batches;
 mod fake;
 mod groups;
 mod proxy;

@@ -59,7 +59,13 @@ pub(crate) fn batch(topic: &Topic, from: usize, to: usize) -> Vec<Outgoing> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_stream_refuses_and_keeps_what_it_has() {
-    let (transport, topic) = (connect().await, topic("full"));
+    // One by one, and in a batch that is stored as a whole or not at all.
+    fill("sync_always=off").await;
+    fill("sync_always=on").await;
+}
+
+async fn fill(settings: &str) {
+    let (transport, topic) = (connect_to(&url_with(settings)).await, topic("full"));
     make(&transport, &topic, 1).await;
     update(&client().await, topic.as_str(), &[("max_msgs", json!(5))]).await;
     let publisher = publisher(&transport).await;
@@ -82,8 +88,14 @@ async fn a_full_stream_refuses_and_keeps_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_connections_lose_double_and_reorder_nothing() {
+    publish_through_cuts("sync_always=off").await;
+    publish_through_cuts("sync_always=on").await;
+}
+
+async fn publish_through_cuts(settings: &str) {
     let proxy = Proxy::start().await;
-    let (transport, topic) = (connect_to(&proxy.url()).await, topic("cut"));
+    let url = format!("{}?{settings}", proxy.url());
+    let (transport, topic) = (connect_to(&url).await, topic("cut"));
     make(&transport, &topic, 3).await;
     let publisher = publisher(&transport).await;
     let mut receipts = Vec::new();
