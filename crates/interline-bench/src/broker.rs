@@ -19,6 +19,7 @@ const KEYS: usize = 10_000;
 
 const PUBLISH: &str = "publish in batches";
 const BARE: &str = "publish in batches, raw without attributes";
+const WHOLE: &str = "publish in batches stored as a whole";
 const CONSUME: &str = "consume with lanes and checkpoints";
 const P50: &str = "one awaited publish, p50 in us";
 const P99: &str = "one awaited publish, p99 in us";
@@ -44,9 +45,16 @@ pub(crate) trait Broker: Sized {
     const EVENTS: Events;
     /// With which settings the fixed rate is measured.
     const PACED: &[Paced] = &[latency::DEFAULTS];
+    /// How it stores batches as a whole, if it can.
+    const WHOLE: Option<Whole> = None;
 
     /// Publishes in batches by hand. Bare is without attributes and without dedupe.
     async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round>;
+
+    /// Publishes by hand in batches that are stored as a whole.
+    async fn publish_whole(_job: Job<'_>) -> Result<Round> {
+        Err(format!("{} stores no batches as a whole", Self::NAME).into())
+    }
 
     /// Publishes one by one by hand, awaiting each.
     async fn awaited(job: Job<'_>) -> Result<Round>;
@@ -56,7 +64,12 @@ pub(crate) trait Broker: Sized {
 
     /// The server that the environment names.
     fn site() -> Result<Site> {
-        Site::server(Self::NAME, Self::PARTITIONS)
+        Self::site_with("")
+    }
+
+    /// The same with more settings on our side.
+    fn site_with(settings: &str) -> Result<Site> {
+        Site::server(Self::NAME, Self::PARTITIONS, settings)
     }
 }
 
@@ -143,6 +156,16 @@ pub(crate) struct Goals {
     pub(crate) consume_us: f64,
 }
 
+/// Publishing in batches that are stored as a whole.
+pub(crate) struct Whole {
+    /// Which settings have our side do so.
+    pub(crate) settings: &'static str,
+    /// How many events a round has, as in [`Events`].
+    pub(crate) events: [usize; 2],
+    /// The most that processor time may be over raw, in microseconds.
+    pub(crate) publish_us: f64,
+}
+
 /// How many events a round has, for payloads of 128 bytes and of 1 KiB.
 pub(crate) struct Events {
     pub(crate) published: [usize; 2],
@@ -165,6 +188,10 @@ pub(crate) fn rows<B: Broker>(plan: Plan, path: &str, rows: &mut Vec<Row>) -> Re
         if wants(&[PUBLISH, BARE]) {
             let events = B::EVENTS.published[at];
             add(&mut bench.publish(&samples, events, payload)?.into_iter());
+        }
+        if let Some(whole) = B::WHOLE.filter(|_| wants(&[WHOLE])) {
+            let row = bench.publish_whole(&whole, &samples, whole.events[at], payload);
+            add(&mut std::iter::once(row?));
         }
         if wants(&[CONSUME]) {
             let events = B::EVENTS.consumed[at];
@@ -220,6 +247,31 @@ impl<B: Broker> Bench<B> {
             Row::beside((B::NAME, PUBLISH, payload), &ours, &raw, target),
             Row::beside((B::NAME, BARE, payload), &ours, &bare, Target::None),
         ])
+    }
+
+    fn publish_whole(
+        &self,
+        whole: &Whole,
+        samples: &[Sample],
+        events: usize,
+        payload: usize,
+    ) -> Result<Row> {
+        let site = B::site_with(whole.settings)?;
+        let [raw, ours] = site.with_topic(|topic| {
+            let job = site.job(topic, samples, events / self.plan.divide);
+            alternate(
+                self.plan,
+                [
+                    &mut || site.runtime.block_on(B::publish_whole(job)),
+                    &mut || site.run(|our| ours::publish(our, job)),
+                ],
+            )
+        })?;
+        let target = Target::Beside {
+            ratio: 0.90,
+            cpu_us: whole.publish_us,
+        };
+        Ok(Row::beside((B::NAME, WHOLE, payload), &ours, &raw, target))
     }
 
     fn consume(&self, samples: &[Sample], events: usize, payload: usize) -> Result<Row> {

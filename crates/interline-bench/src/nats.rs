@@ -1,8 +1,9 @@
 //! NATS JetStream: async-nats as somebody who knows it well writes it. 1,024 acknowledgements are
-//! outstanding on one inbox; a pull consumer without acknowledgements reads, and checkpoints go
-//! over a connection of their own.
+//! outstanding on one inbox, or one batch that is stored as a whole; a pull consumer without
+//! acknowledgements reads, and checkpoints go over a connection of their own.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use async_nats::header::{HeaderName, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
@@ -19,13 +20,16 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::Result;
-use crate::broker::{Broker, Events, Goals, Job};
+use crate::broker::{Broker, Events, Goals, Job, Whole};
 use crate::measure::{Round, Watch};
 use crate::sample::{Sample, new_id, touch};
 use crate::site::fresh;
 
 /// Acknowledgements outstanding: more gain little, and without a bound the server drops events.
 const WINDOW: usize = 1_024;
+
+/// Events of a batch that is stored as a whole: the most that a server takes.
+const WHOLE: usize = 1_000;
 
 /// Answers or records that are taken at a time.
 const CHUNK: usize = 1_024;
@@ -53,6 +57,11 @@ impl Broker for Nats {
         consumed: [200_000, 120_000],
         awaited: 5_000,
     };
+    const WHOLE: Option<Whole> = Some(Whole {
+        settings: "sync_always=on",
+        events: [60_000, 60_000],
+        publish_us: 0.4,
+    });
 
     async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round> {
         let mut line = Line::open(connect(job.url).await?, job).await?;
@@ -66,6 +75,20 @@ impl Broker for Nats {
             }
         }
         while line.open > 0 {
+            line.landed().await?;
+        }
+        Ok(watch.stop(job.events))
+    }
+
+    /// One batch at a time: only so do the events of one that is refused come before later ones.
+    async fn publish_whole(job: Job<'_>) -> Result<Round> {
+        let mut line = Line::open(connect(job.url).await?, job).await?;
+        line.send(0, false).await?;
+        line.landed().await?;
+        let watch = Watch::on(job.machine);
+        for first in (0..job.events).step_by(WHOLE) {
+            line.send_whole(first..job.events.min(first + WHOLE))
+                .await?;
             line.landed().await?;
         }
         Ok(watch.stop(job.events))
@@ -174,6 +197,22 @@ impl Event {
             payload: sample.payload.clone(),
         })
     }
+
+    /// With a new id.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let id = new_id();
+        headers.insert(NATS_MESSAGE_ID, format!("evt:{}", id.simple()));
+        for (name, value) in &self.headers {
+            let name: HeaderName = name.clone();
+            if AsRef::<str>::as_ref(&name) == ID {
+                headers.insert(name, id.hyphenated().to_string());
+            } else {
+                headers.insert(name, value.clone());
+            }
+        }
+        headers
+    }
 }
 
 /// Names that are known when the program is built cost nothing to copy.
@@ -195,6 +234,10 @@ fn known(name: &str) -> Result<HeaderName> {
 }
 
 const ID: &str = "ce-id";
+
+const BATCH_ID: HeaderName = HeaderName::from_static("Nats-Batch-Id");
+const BATCH_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Batch-Sequence");
+const BATCH_COMMIT: HeaderName = HeaderName::from_static("Nats-Batch-Commit");
 
 impl Line {
     async fn open(client: Client, job: Job<'_>) -> Result<Self> {
@@ -223,21 +266,39 @@ impl Line {
             let sent = self.client.publish_with_reply(subject, reply, payload);
             return Ok(sent.await?);
         }
-        let mut headers = HeaderMap::new();
-        let id = new_id();
-        headers.insert(NATS_MESSAGE_ID, format!("evt:{}", id.simple()));
-        for (name, value) in &event.headers {
-            let name: HeaderName = name.clone();
-            if AsRef::<str>::as_ref(&name) == ID {
-                headers.insert(name, id.hyphenated().to_string());
-            } else {
-                headers.insert(name, value.clone());
-            }
-        }
+        let headers = event.headers();
         let sent = self
             .client
             .publish_with_reply_and_headers(subject, reply, headers, payload);
         Ok(sent.await?)
+    }
+
+    /// Sends events as one batch, which gets one answer.
+    async fn send_whole(&mut self, numbers: Range<usize>) -> Result<()> {
+        let batch: HeaderValue = new_id().simple().to_string().parse()?;
+        let mut sequence = 0;
+        for number in numbers.clone() {
+            let event = &self.events[number % self.events.len()];
+            let subject = self.subjects[event.partition].clone();
+            let (mut headers, payload) = (event.headers(), event.payload.clone());
+            sequence += 1;
+            headers.insert(BATCH_ID, batch.clone());
+            headers.insert(BATCH_SEQUENCE, sequence.to_string());
+            if number + 1 < numbers.end {
+                let sent = self.client.publish_with_headers(subject, headers, payload);
+                sent.await?;
+                continue;
+            }
+            headers.insert(BATCH_COMMIT, "1");
+            self.number += 1;
+            self.open += 1;
+            let reply = format!("{}.{}", self.inbox, self.number);
+            let sent = self
+                .client
+                .publish_with_reply_and_headers(subject, reply, headers, payload);
+            sent.await?;
+        }
+        Ok(())
     }
 
     /// Takes the answers that have come, at least one.

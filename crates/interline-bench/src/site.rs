@@ -20,6 +20,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub(crate) struct Site {
     pub(crate) name: &'static str,
     url: String,
+    /// The same with the settings of our side.
+    ours: String,
     pub(crate) machine: Machine,
     pub(crate) runtime: Runtime,
     /// Of every topic.
@@ -28,8 +30,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// The server that the environment names.
-    pub(crate) fn server(name: &'static str, partitions: u32) -> Result<Self> {
+    /// The server that the environment names, with `settings` of our side.
+    pub(crate) fn server(name: &'static str, partitions: u32, settings: &str) -> Result<Self> {
         let variable = |word| format!("INTERLINE_{}_{word}", name.to_uppercase());
         let url = std::env::var(variable("URL")).map_err(|_| {
             let url = variable("URL");
@@ -38,7 +40,7 @@ impl Site {
         let server = std::env::var(variable("PID")).ok();
         let server = server.and_then(|pid| pid.parse().ok());
         let machine = Machine(server.map_or(Server::Elsewhere, Server::Process));
-        Self::at(name, url, machine, partitions)
+        Self::at(name, url, settings, machine, partitions)
     }
 
     /// The memory of this process, with room for `events` that nobody has read.
@@ -47,15 +49,23 @@ impl Site {
         let url = format!(
             "memory://{name}?capacity={events}&capacity_bytes={bytes}&history={events}&history_bytes={bytes}"
         );
-        Self::at(interline_memory::SCHEME, url, Machine::default(), 12)
+        Self::at(interline_memory::SCHEME, url, "", Machine::default(), 12)
     }
 
-    fn at(name: &'static str, url: String, machine: Machine, partitions: u32) -> Result<Self> {
+    fn at(
+        name: &'static str,
+        url: String,
+        settings: &str,
+        machine: Machine,
+        partitions: u32,
+    ) -> Result<Self> {
         let runtime = one_core()?;
+        let ours = with(&url, settings);
         Ok(Self {
-            transport: runtime.block_on(connect(&url))?,
+            transport: runtime.block_on(connect(&ours))?,
             name,
             url,
+            ours,
             machine,
             runtime,
             partitions,
@@ -119,13 +129,18 @@ impl Site {
         settings: &str,
         round: impl FnOnce(AnyTransport) -> F,
     ) -> Result<T> {
-        let url = match settings {
-            "" => self.url.clone(),
-            _ if self.url.contains('?') => format!("{}&{settings}", self.url),
-            _ => format!("{}?{settings}", self.url),
-        };
+        let url = with(&self.ours, settings);
         self.runtime
             .block_on(async { round(connect(&url).await?).await })
+    }
+}
+
+/// A URL with more settings.
+fn with(url: &str, settings: &str) -> String {
+    match settings {
+        "" => url.to_owned(),
+        _ if url.contains('?') => format!("{url}&{settings}"),
+        _ => format!("{url}?{settings}"),
     }
 }
 
