@@ -60,7 +60,6 @@ impl Broker for Nats {
     const WHOLE: Option<Whole> = Some(Whole {
         settings: "sync_always=on",
         events: [60_000, 60_000],
-        publish_us: 0.4,
     });
 
     async fn publish(job: Job<'_>, is_bare: bool) -> Result<Round> {
