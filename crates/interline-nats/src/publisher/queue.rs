@@ -175,7 +175,7 @@ impl Queue {
             self.slots.push_back(Slot {
                 partition: entry.partition.unwrap_or_else(spread),
                 outgoing: entry.outgoing,
-                facts: Some(facts),
+                facts,
                 batch,
                 index,
                 since: now,
@@ -235,8 +235,7 @@ impl Queue {
                 .send(at, Instant::now(), None)
                 .map(|()| self.in_flight += 1);
             let slot = &self.slots[at];
-            let stored = slot.facts.as_ref().map(|facts| facts.stream.clone());
-            let stored = slot.stored(&stored.unwrap_or_default(), 0, false);
+            let stored = slot.stored(&slot.facts.stream, 0, false);
             self.settle(at, stored);
         }
     }

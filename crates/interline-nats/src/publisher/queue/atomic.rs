@@ -55,12 +55,7 @@ impl Part<'_> {
 impl Slot {
     /// Whether it waits to be sent in a batch.
     pub(super) fn goes_with_others(&self) -> bool {
-        let facts = self.facts.as_ref().filter(|facts| facts.takes_batches);
-        facts.is_some() && !self.is_alone && matches!(self.state, State::Waiting)
-    }
-
-    fn stream(&self) -> Option<&str> {
-        self.facts.as_ref().map(|facts| &*facts.stream)
+        self.facts.takes_batches && !self.is_alone && matches!(self.state, State::Waiting)
     }
 }
 
@@ -96,9 +91,10 @@ impl Queue {
     }
 
     fn together(&self, first: usize) -> Vec<usize> {
-        let stream = self.slots[first].stream();
+        let stream = &self.slots[first].facts.stream;
         let slots = self.slots.range(first..).zip(first..);
-        let fitting = slots.filter(|(slot, _)| slot.goes_with_others() && slot.stream() == stream);
+        let fitting =
+            slots.filter(|(slot, _)| slot.goes_with_others() && slot.facts.stream == *stream);
         fitting.map(|(_, at)| at).take(MOST).collect()
     }
 

@@ -6,14 +6,14 @@ use async_nats::Subject;
 use interline_core::{Error, ErrorKind, Outcome, Outgoing, Position, Result};
 use tokio::time::Instant;
 
-use crate::error::{closed, error};
+use crate::error::error;
 use crate::hub::Facts;
 use crate::publisher::late;
 
 /// An event in the queue.
 pub(super) struct Slot {
     pub(super) outgoing: Outgoing,
-    pub(super) facts: Option<Arc<Facts>>,
+    pub(super) facts: Arc<Facts>,
     pub(super) partition: u32,
     pub(super) batch: u64,
     pub(super) index: usize,
@@ -50,7 +50,7 @@ impl Slot {
     }
 
     pub(super) fn subject(&self) -> Result<Subject> {
-        let facts = self.facts.as_ref().ok_or_else(|| closed("publish"))?;
+        let facts = &self.facts;
         facts.subject(self.partition).cloned().ok_or_else(|| {
             error(
                 ErrorKind::Unsupported,
@@ -66,7 +66,7 @@ impl Slot {
 
     pub(super) fn stored(&self, stream: &str, sequence: u64, is_copy: bool) -> Outcome {
         let position = Position::from(sequence);
-        let Some(facts) = self.facts.as_ref().filter(|facts| facts.stream == stream) else {
+        if self.facts.stream != stream {
             return Outcome::Rejected(error(
                 ErrorKind::Protocol,
                 "publish",
@@ -76,7 +76,7 @@ impl Slot {
                 ),
                 "let no other stream listen to the subjects of topics",
             ));
-        };
+        }
         // A copy of an event that was sent more than once is most likely our own.
         if is_copy && self.first_sent == Some(self.sent) {
             return Outcome::Duplicate {
@@ -86,7 +86,7 @@ impl Slot {
         Outcome::Stored {
             partition: self.partition,
             position,
-            durability: facts.durability,
+            durability: self.facts.durability,
         }
     }
 
